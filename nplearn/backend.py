@@ -1,0 +1,76 @@
+"""Which arrays compute (NumPy or CuPy), and where random draws come from.
+
+Arrays decide: a function that needs the module asks `array_module(x)` once. There is no global switch. Draws that
+define a run come from `stream`, on the host, so that a CPU and a GPU run start from the same bytes.
+"""
+import hashlib
+import sys
+
+import numpy as np
+
+from nplearn.errors import SettingError
+
+
+def array_module(x):
+    """numpy, or cupy when `x` is a CuPy array. CuPy is never imported for its absence."""
+    cupy = sys.modules.get("cupy")
+    return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
+
+
+def to_host(x):
+    """`x` as a NumPy array; the very same object when it is one already."""
+    return x.get() if hasattr(x, "get") and array_module(x) is not np else np.asarray(x)
+
+
+def like(x, reference):
+    """The host array `x` on the device of `reference`."""
+    xp = array_module(reference)
+    return x if xp is np else xp.asarray(x)
+
+
+class Device:
+    """Where a net lives: `Device("cpu")`, `Device("gpu")`, `Device("gpu:1")`. `put` moves a host array there."""
+
+    def __init__(self, name="cpu"):
+        kind, _, index = str(name).partition(":")
+        if kind not in ("cpu", "gpu") or (kind == "cpu" and index) or (":" in str(name) and not index.isdigit()):
+            raise SettingError("device", f"{name!r}", "cpu, gpu or gpu:N", "choose one of these")
+        self.name, self.index = str(name), int(index or 0)
+        self.xp = np if kind == "cpu" else _cupy(self.index)
+        if kind == "gpu":
+            self.xp.cuda.Device(self.index).use()
+
+    def put(self, array):
+        return array if self.xp is np else self.xp.asarray(array)
+
+
+def _cupy(index):
+    install = "install it with pip install 'nplearn[gpu12]' (CUDA 12) or 'nplearn[gpu13]' (CUDA 13), or use --device cpu"
+    try:
+        import cupy
+    except ImportError as error:
+        raise SettingError("device gpu", "CuPy is not installed", "CuPy and an NVIDIA GPU", install) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:                          # cupy raises its own CUDARuntimeError, absent where no driver is
+        raise SettingError("device gpu", f"CuPy finds no usable GPU ({error})", "an NVIDIA GPU with a driver",
+                           "check nvidia-smi, or use --device cpu") from error
+    if index >= count:
+        raise SettingError(f"device gpu:{index}", f"{count} GPU(s) on this machine", f"an index below {count}",
+                           "choose another index")
+    return cupy
+
+
+def stream(seed, *key):
+    """A random generator that is a function of `seed` and `key` alone.
+
+    Two keys give independent streams, the same key always the same one: no draw depends on what was drawn before it.
+    `seed` is an int or a tuple of ints; `key` any ints and strings.
+    """
+    words = repr((seed, *key)).encode()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.blake2b(words, digest_size=16).digest(), "little")))
+
+
+def permutation(seed, *key, n):
+    """A permutation of range(n), pinned for ever: it sorts raw 64-bit draws, which no NumPy release may change."""
+    return np.argsort(stream(seed, *key).bit_generator.random_raw(n), kind="stable")

@@ -1,0 +1,130 @@
+"""Samples are columns: how a batch is laid out inside a net, and the few helpers that know it.
+
+Outside a net people keep their habits, samples are rows: (N, features) or (N, H, W, C). Inside, the batch is cut into
+T chunks of nb samples and the sample index comes last:
+
+    rows (N, F)         <->  columns (T, F, nb)              N = T nb; sample n is chunk n // nb, column n % nb
+    rows (N, H, W, C)   <->  columns (T, H, C, W, nb)
+    rows (N,)           <->  columns (T, nb)                 class labels, values per sample
+
+so that code reads as papers do (`a = W @ x`, `W.T @ d`, `d @ x.T`), a chunk fits a core's cache, and im2col is a few
+shifted copies and one overlapping view. `columns` and `rows` are the only two functions that turn one into the other.
+Rules and metrics never index an activation: what they need of its axes stands here.
+"""
+from nplearn.backend import array_module, like
+
+CACHE = 2 * 2**20                                       # bytes: a core's share of cache that a chunk's columns should fit
+
+
+def columns(rows, nb=None):
+    """(N, ...) -> (T, ..., nb) with T = N / nb, a fresh contiguous array; one chunk when nb is None."""
+    nb = nb or len(rows)
+    cut = rows.reshape(len(rows) // nb, nb, *rows.shape[1:])
+    order = (0, 2, 4, 3, 1) if rows.ndim == 4 else (0, *range(2, cut.ndim), 1)
+    return array_module(rows).ascontiguousarray(cut.transpose(order))
+
+
+def rows(columns):
+    """(T, ..., nb) -> (N, ...): the inverse of `columns`."""
+    order = (0, 4, 1, 3, 2) if columns.ndim == 5 else (0, columns.ndim - 1, *range(1, columns.ndim - 1))
+    turned = columns.transpose(order)
+    return turned.reshape(-1, *turned.shape[2:])
+
+
+def inside(shape):
+    """A sample's shape inside a net: (F,) stays, (H, W, C) becomes (H, C, W)."""
+    return (shape[0], shape[2], shape[1]) if len(shape) == 3 else tuple(shape)
+
+
+def outside(shape):
+    """A sample's shape in rows: the inverse of `inside`, which is its own."""
+    return inside(shape)
+
+
+def cut(n, column_bytes):
+    """nb, how many of a batch's `n` samples make a chunk: a divisor of n, never taken from the machine.
+
+    column_bytes  the net's largest im2col workspace for one sample; 0 for nets without convolutions, which take T = 1
+
+    About 1.5 times `CACHE` worth of columns make a chunk. Bits depend on nb, so it is a function of net and n alone.
+    """
+    if column_bytes == 0:
+        return n
+    if column_bytes > CACHE / 2:
+        preferred, least, most = 4, 1, 8
+    else:
+        preferred, least, most = min(64, max(16, 16 * round(1.5 * CACHE / column_bytes / 16))), 8, 64
+    fits = [nb for nb in range(least, most + 1) if n % nb == 0]
+    return min(fits, key=lambda nb: (abs(nb - preferred), nb)) if fits else n
+
+
+def count(x):
+    """N, the number of samples of columns (T, ..., nb)."""
+    return x.shape[0] * x.shape[-1]
+
+
+def batch_shape(shape, x):
+    """The shape of an activation whose samples have `shape`, for the batch that `x` is cut as."""
+    return (x.shape[0], *shape, x.shape[-1])
+
+
+def beside(values, x):
+    """A number per sample, (T, nb), shaped to broadcast against the activation x (T, ..., nb)."""
+    return values.reshape(values.shape[0], *(1,) * (x.ndim - 2), values.shape[-1])
+
+
+def sample_norms(x):
+    """(T, ..., nb) -> (T, nb): each sample's Euclidean norm."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    return array_module(x).sqrt((flat * flat).sum(axis=1))
+
+
+def one_hot(labels, n, dtype):
+    """Class labels (T, nb) -> (T, n, nb), one at the label."""
+    xp = array_module(labels)
+    return (labels[:, None] == xp.arange(n)[:, None]).astype(dtype)
+
+
+def join(a, b):
+    """Two activations of the same batch, (T, p, nb) and (T, q, nb), as one of p + q features."""
+    return array_module(a).concatenate([a, b], axis=1)
+
+
+def permute(x, order):
+    """The same activations dealt to other samples: sample n of the result is sample order[n] of x."""
+    last = array_module(x).moveaxis(x, -1, 1)
+    dealt = last.reshape(-1, *last.shape[2:])[order].reshape(last.shape)
+    return array_module(x).ascontiguousarray(array_module(x).moveaxis(dealt, 1, -1))
+
+
+def draw_rows(draw, x):
+    """`draw(shape)` of one number per entry of x, made in the order of rows: how the batch is cut changes no draw."""
+    return like(columns(draw((count(x), *outside(x.shape[1:-1]))), x.shape[-1]), x)
+
+
+def over_channels(B, d):
+    """B (p, q) times the channel axis of d: (T, q, nb) -> (T, p, nb), (T, H, q, W, nb) -> (T, H, p, W, nb)."""
+    if d.ndim == 3:
+        return B @ d
+    T, H, _, W, nb = d.shape
+    return (B @ d.reshape(T, H, -1, W * nb)).reshape(T, H, len(B), W, nb)
+
+
+def everywhere(v, shape):
+    """v (T, n, nb) seen at every position of a map: -> (T, H, n, W, nb) for shape (H, C, W); v itself for (F,)."""
+    if len(shape) == 1:
+        return v
+    T, n, nb = v.shape
+    wide = v.reshape(T, 1, n, 1, nb)
+    return array_module(v).broadcast_to(wide, (T, shape[0], n, shape[2], nb))
+
+
+def nothing_like(x):
+    """A zero of x's shape that takes no memory: what goes down where nothing is sent."""
+    xp = array_module(x)
+    return xp.broadcast_to(xp.zeros((), x.dtype), x.shape)
+
+
+def is_nothing(x):
+    """Whether x came from `nothing_like`: one stored number shown at every entry."""
+    return x.size > 1 and not any(x.strides)

@@ -1,0 +1,53 @@
+"""Where a sliding window meets a map: the index arithmetic that convolution, pooling and local layers share.
+
+Along one axis output o and tap i meet input  o * stride + i * dilation - before.  Taps that fall outside see the padding.
+"""
+from typing import NamedTuple
+
+
+class Window(NamedTuple):
+    """A window of `kernel` (kh, kw), moved by `stride`, its taps `dilation` apart, over a map padded by `pads`."""
+
+    kernel: tuple
+    stride: tuple
+    pads: tuple                                         # ((top, bottom), (left, right))
+    dilation: tuple
+
+    def out(self, H, W):
+        """Size of the output map; 0 or less where the window does not fit."""
+        return tuple((n + sum(p) - d * (k - 1) - 1) // s + 1
+                     for n, k, s, p, d in zip((H, W), self.kernel, self.stride, self.pads, self.dilation, strict=True))
+
+    def meets(self, axis, tap, n):
+        """(outputs, inputs): the slices along `axis` (0 rows, 1 columns) at which a tap falls inside a map of length n."""
+        stride, before = self.stride[axis], self.pads[axis][0]
+        offset, out = tap * self.dilation[axis] - before, self.out(n, n)[axis]
+        low = max(0, -(offset // stride))               # the first output whose input is not negative
+        high = max(low, min(out, (n - 1 - offset) // stride + 1))
+        first = low * stride + offset
+        return slice(low, high), slice(first, first + (high - low - 1) * stride + 1 if high > low else first, stride)
+
+    def taps(self, H, W):
+        """For every tap (i, j): its output rows and columns, and the input rows and columns that they see."""
+        for i in range(self.kernel[0]):
+            out_h, in_h = self.meets(0, i, H)
+            for j in range(self.kernel[1]):
+                out_w, in_w = self.meets(1, j, W)
+                yield i, j, out_h, out_w, in_h, in_w
+
+
+def pair(x):
+    """2 -> (2, 2); (2, 3) stays."""
+    return tuple(x) if isinstance(x, (tuple, list)) else (x, x)
+
+
+def pads_for(padding, H, W, kernel, stride, dilation):
+    """((top, bottom), (left, right)) for padding "same" (output ceil(n / stride), the odd one below and right),
+    "valid", a number, (vertical, horizontal), or the four numbers themselves."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        total = [max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+                 for n, k, s, d in zip((H, W), kernel, stride, dilation, strict=True)]
+        return tuple((t // 2, t - t // 2) for t in total)
+    return tuple(pair(p) for p in pair(padding))

@@ -1,0 +1,83 @@
+"""Elementwise nonlinearities y = f(x), each with its slope written in terms of y.
+
+    forward y = f(x)        backward d f'(x)        tangent v f'(x)            any shape
+"""
+from nplearn.backend import array_module
+from nplearn.layers.base import Layer
+
+
+class Activation(Layer):
+    """f(x), and slope(y): f' at the x whose f(x) is y."""
+
+    def f(self, x):
+        raise NotImplementedError  # abstract
+
+    def slope(self, y):
+        raise NotImplementedError  # abstract
+
+    def forward(self, x, tape=None):
+        y = self.f(x)
+        if tape is not None:
+            tape.keep(self, y)
+        return y
+
+    def backward(self, d, tape):
+        return d * self.slope(tape.take(self))
+
+    def tangent(self, v, tape):
+        return v * self.slope(tape.take(self))
+
+
+class ReLU(Activation):
+    """max(x, 0); slope 0 at 0."""
+
+    def f(self, x):
+        return array_module(x).maximum(x, 0)
+
+    def slope(self, y):
+        return y > 0
+
+
+class LeakyReLU(Activation):
+    """x above 0, `leak` x below; slope `leak` at 0."""
+
+    def __init__(self, leak=0.01):
+        self.leak = leak
+
+    def f(self, x):
+        return array_module(x).where(x > 0, x, x * self.leak)
+
+    def slope(self, y):
+        return array_module(y).where(y > 0, y.dtype.type(1), y.dtype.type(self.leak))
+
+
+class ELU(Activation):
+    """x above 0, alpha (exp(x) - 1) below."""
+
+    def __init__(self, alpha=1.0):
+        self.alpha = alpha
+
+    def f(self, x):
+        xp = array_module(x)
+        return xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
+
+    def slope(self, y):
+        return array_module(y).where(y > 0, y.dtype.type(1), y + y.dtype.type(self.alpha))
+
+
+class Tanh(Activation):
+    def f(self, x):
+        return array_module(x).tanh(x)
+
+    def slope(self, y):
+        return 1 - y * y
+
+
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x)), by way of tanh: no overflow on either side."""
+
+    def f(self, x):
+        return (1 + array_module(x).tanh(x / 2)) / 2
+
+    def slope(self, y):
+        return y * (1 - y)

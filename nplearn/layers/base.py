@@ -1,0 +1,264 @@
+"""What a layer is, and what a weighted layer adds: three operators and a feedback.
+
+Samples are columns: activations are (T, features, nb) or (T, H, C, W, nb), T chunks of nb samples. A sample's shape
+inside a net is therefore (features,) or (H, C, W).
+
+A weighted layer is bilinear in its input and its weight. For any W of its weight's kind
+
+    apply(x, W) -> a        adjoint(d, W, x.shape) -> dx        outer(x, d) -> dW
+    <apply(x, W), d> = <x, adjoint(d, W, x.shape)> = <W, outer(x, d)>
+
+An unweighted layer has `backward` and its transpose `tangent`:  <tangent(v), d> = <v, backward(d)>.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from nplearn.backend import Device, array_module, like, stream
+from nplearn.columns import columns, cut, inside, nothing_like, over_channels, rows
+from nplearn.errors import BuildError
+from nplearn.feedback import Transport
+from nplearn.layers.initial import XAVIER
+from nplearn.params import Arena, Param
+
+
+class Ground(NamedTuple):
+    """What a net is built on: where draws come from, in which precision and on which device."""
+
+    seed: object
+    dtype: np.dtype
+    device: Device
+
+    def put(self, host):
+        return self.device.put(np.ascontiguousarray(host, self.dtype))
+
+
+class Layer:
+    """A step of a net. Between passes it holds parameters (and running statistics) and nothing else.
+
+    After `build` it knows its `path` in the net and the shapes of a sample, `in_shape` and `out_shape`.
+    """
+
+    path, in_shape, out_shape = "", None, None
+    column_bytes = 0                                    # the largest im2col workspace below, per sample
+
+    # -- what a layer writes ----------------------------------------------------------------------------------------
+
+    def infer(self, in_shape):
+        """The shape of a sample at the output; BuildError where the input cannot fit."""
+        return in_shape
+
+    def make(self, ground):
+        """Create parameters, once `in_shape`, `out_shape` and `path` are known."""
+
+    def forward(self, x, tape=None):
+        """Output for x. With a tape, keep what the way back needs; without one, inference: running statistics."""
+        raise NotImplementedError  # abstract
+
+    def backward(self, d, tape):
+        """The error at the input from the error d at the output of the pass on `tape`; fills gradients."""
+        raise NotImplementedError  # abstract
+
+    def tangent(self, v, tape):
+        """The change at the output from a change v at the input (read with `tape.walk(upwards=True)`)."""
+        raise BuildError(self.path or type(self).__name__, "no tangent", "a layer with a tangent",
+                         "use a rule that does not push changes forward")
+
+    def children(self):
+        """{name: layer} of the layers inside, in forward order."""
+        return {}
+
+    def params(self):
+        """{name: Param} of its own."""
+        return {}
+
+    def buffers(self):
+        """{name: array} that training moves in place and a checkpoint must hold, but no optimiser steps."""
+        return {}
+
+    # -- what a net does --------------------------------------------------------------------------------------------
+
+    def build(self, in_shape, seed=0, dtype=np.float32, device="cpu"):
+        """Make this layer a net for inputs of `in_shape`, (features,) or (H, W, C) as in rows; returns the net.
+
+        Weights are drawn from `stream(seed, path)`: a layer's start depends on no other layer.
+        """
+        ground = Ground(seed, np.dtype(dtype), device if isinstance(device, Device) else Device(device))
+        for layer in everything(self):
+            layer.in_shape, layer.sends = None, False
+        self.place("", inside(tuple(in_shape)), ground)
+        self.reach(False)
+        self.dtype, self.device, self.seed = ground.dtype, ground.device, seed
+        self.column_bytes = max((layer.column_bytes for layer in leaves(self)), default=0)
+        for layer in leaves(self):
+            for name, param in layer.params().items():
+                param.path = f"{layer.path}.{name}".strip(".")
+        found = [p for layer in leaves(self) for p in layer.params().values()]
+        self.arena = Arena(found) if found else None
+        return self
+
+    def place(self, path, in_shape, ground):
+        """Give the layer its place in a net; at a second place it keeps its first path and its weights."""
+        shape = self.infer_at(path, in_shape)
+        if self.in_shape is None:
+            self.in_shape, self.out_shape = in_shape, shape
+            self.make(ground)
+        return shape
+
+    def infer_at(self, path, in_shape):
+        if self.in_shape is None:
+            self.path = path                            # first, so that an error can say where
+        return tuple(self.infer(in_shape))
+
+    def reach(self, below):
+        """Told whether a Param lies below, says whether one lies below what comes next."""
+        return below or bool(self.params())
+
+    def predict(self, inputs, batch=256):
+        """Rows in, rows out, nothing kept: (N, features) or (N, H, W, C) -> (N, classes) or maps, on the host."""
+        parts = []
+        for start in range(0, len(inputs), batch):
+            part = self.device.put(np.asarray(inputs[start:start + batch])).astype(self.dtype, copy=False)
+            nb = cut(len(part), self.column_bytes if self.device.xp is np else 0)
+            parts.append(rows(self.forward(columns(part, nb))))
+        xp = self.device.xp
+        out = xp.concatenate(parts)
+        return out if xp is np else out.get()
+
+
+class Weighted(Layer):
+    """A layer that is linear in its weight: three operators, a bias, and the feedback that takes its delta down.
+
+    sends     whether a Param lies below, so that an error at the input is wanted at all
+    out_axis  which axis of W holds the output channels          groups  into how many blocks channels are cut
+    uses      how often a sample uses each weight (the positions of a convolution)
+    """
+
+    exact = Transport()
+    sends, out_axis, groups, uses = False, 0, 1, 1
+
+    def __init__(self, bias=True, init=XAVIER):
+        self.init, self.feedback = init, self.exact
+        self.weight, self.bias = None, None
+        self.has_bias = bias
+
+    # the three operators, and what decides the weight's law; a layer writes these
+
+    def apply(self, x, W):
+        raise NotImplementedError  # abstract
+
+    def adjoint(self, d, W, shape):
+        raise NotImplementedError  # abstract
+
+    def outer(self, x, d):
+        raise NotImplementedError  # abstract
+
+    def weight_shape(self, n_out):
+        """Shape of a weight with n_out output channels."""
+        raise NotImplementedError  # abstract
+
+    def bias_shape(self):
+        raise NotImplementedError  # abstract
+
+    def fans(self, n_out):
+        """(fan_in, fan_out) of a weight with n_out output channels."""
+        raise NotImplementedError  # abstract
+
+    # what all of them share
+
+    @property
+    def n_out(self):
+        """How many output channels the layer has."""
+        return self.weight.value.shape[self.out_axis]
+
+    def make(self, ground):
+        rng = stream(ground.seed, "weight", self.path)
+        self.weight = Param(ground.put(self.init.draw(rng, self.weight_shape(self.n), *self.fans(self.n))))
+        self.bias = Param(ground.put(np.zeros(self.bias_shape())), "bias") if self.has_bias else None
+
+    def params(self):
+        return {"weight": self.weight, **({"bias": self.bias} if self.bias else {})} if self.weight else {}
+
+    def reach(self, below):
+        self.sends = self.sends or below
+        return True
+
+    def forward(self, x, tape=None):
+        if tape is not None:
+            tape.keep(self, x)
+        a = self.apply(x, self.weight.value)
+        if self.bias:
+            a += self.bias.value
+        return a
+
+    def backward(self, d, tape):
+        x = tape.take(self)
+        tape.record(self, d)
+        feedback = tape.feedback(self)
+        if tape.collects:
+            self.collect(x, d, tape)
+            feedback.collect(self, d, x, tape)
+        return feedback.carry(self, d, x, tape) if self.sends else nothing_like(x)
+
+    def collect(self, x, d, tape):
+        """Gradients of weight and bias from input x and delta d."""
+        tape.add(self.weight, self.outer(x, d))
+        if self.bias:
+            tape.add(self.bias, self.over_bias(d))
+
+    def over_bias(self, d):
+        """d summed over samples and over the axes that one bias serves."""
+        shape = (1,) * (d.ndim - self.bias.value.ndim) + self.bias.value.shape
+        shared = tuple(axis for axis, n in enumerate(shape) if n == 1)
+        return d.sum(axis=shared).reshape(self.bias.value.shape)
+
+    def tangent(self, v, tape):
+        tape.take(self)
+        return self.apply(v, self.weight.value)
+
+    # what rules ask
+
+    def draw(self, rng, n_out=None):
+        """Another matrix of the weight's kind, with n_out output channels, by the weight's own law; on its device."""
+        n = n_out or self.n_out
+        host = self.init.draw(rng, self.weight_shape(n), *self.fans(n)).astype(self.weight.value.dtype)
+        return like(host, self.weight.value)
+
+    def std(self):
+        """Standard deviation of the law that the weight was drawn from."""
+        return self.init.std(*self.fans(self.n_out))
+
+    def mix(self, d, B):
+        """B' d over the channel axis: d with n channels, B (n, N) -> N channels."""
+        return over_channels(B.T, d)
+
+    def widen(self, W, B):
+        """B' W on the output axis: W with n output channels, B (n, N) -> N output channels."""
+        xp, axis = array_module(W), self.out_axis
+        return xp.moveaxis(xp.tensordot(B, W, axes=(0, axis)), 0, axis)
+
+
+# -- looking at a net -------------------------------------------------------------------------------------------------
+
+def everything(net):
+    """The net, the layers inside it and those inside them, in forward order, each once (a layer may be used twice)."""
+    def walk(layer):
+        yield layer
+        for child in layer.children().values():
+            yield from walk(child)
+    return list(dict.fromkeys(walk(net)))
+
+
+def leaves(net):
+    """Every layer without layers inside."""
+    return [layer for layer in everything(net) if not layer.children()]
+
+
+def weighted(net):
+    """The weighted layers of a net, in forward order, each once."""
+    return [layer for layer in leaves(net) if isinstance(layer, Weighted)]
+
+
+def holders(net):
+    """Every layer that holds a feedback: the weighted ones and the Ports."""
+    return [layer for layer in leaves(net) if hasattr(layer, "feedback")]

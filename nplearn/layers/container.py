@@ -1,0 +1,123 @@
+"""Layers made of layers: a chain, a residual block, and the Port where an error may enter or stop."""
+from nplearn.columns import is_nothing
+from nplearn.errors import BuildError
+from nplearn.feedback import Through
+from nplearn.layers.base import Layer, everything
+
+
+class Sequential(Layer):
+    """A chain. Layers given by position are named by their number, those given by name keep it.
+
+        Sequential(Flatten(), fc1=Dense(512), relu1=ReLU(), fc2=Dense(10))
+    """
+
+    def __init__(self, *layers, **named):
+        self.names = [str(i) for i in range(len(layers))] + list(named)
+        self.layers = [*layers, *named.values()]
+
+    def children(self):
+        named = {}
+        for name, layer in zip(self.names, self.layers, strict=True):
+            named[name] = layer
+        return named
+
+    def place(self, path, in_shape, ground):
+        self.path, shape = path, in_shape
+        for name, layer in zip(self.names, self.layers, strict=True):
+            shape = layer.place(f"{path}.{name}".strip("."), shape, ground)
+        if self.in_shape is None:
+            self.in_shape, self.out_shape = in_shape, shape
+        return shape
+
+    def reach(self, below):
+        for layer in self.layers:
+            below = layer.reach(below)
+        return below
+
+    def forward(self, x, tape=None):
+        for layer in self.layers:
+            x = layer.forward(x, tape)
+        return x
+
+    def backward(self, d, tape):
+        tape.arrive(self)
+        for layer in reversed(self.layers):
+            d = layer.backward(d, tape)
+        return d
+
+    def tangent(self, v, tape):
+        for layer in self.layers:
+            v = layer.tangent(v, tape)
+        return v
+
+
+class Residual(Layer):
+    """branch(x) + shortcut(x); the shortcut is the identity, through a Port, unless another is given."""
+
+    def __init__(self, *branch, shortcut=None, **named):
+        self.branch, self.shortcut = Sequential(*branch, **named), shortcut or Port()
+
+    def children(self):
+        return {"branch": self.branch, "shortcut": self.shortcut}
+
+    def place(self, path, in_shape, ground):
+        self.path = path
+        across = self.shortcut.place(f"{path}.shortcut".strip("."), in_shape, ground)
+        shape = self.branch.place(f"{path}.branch".strip("."), in_shape, ground)
+        if across != shape:
+            raise BuildError(path or "Residual", f"the branch puts out {shape}", f"{across}, as the shortcut does",
+                             "give a shortcut that changes the shape as the branch does")
+        if self.in_shape is None:
+            self.in_shape, self.out_shape = in_shape, shape
+        return shape
+
+    def reach(self, below):
+        across, branch = self.shortcut.reach(below), self.branch.reach(below)
+        return across or branch
+
+    def forward(self, x, tape=None):
+        return self.shortcut.forward(x, tape) + self.branch.forward(x, tape)
+
+    def backward(self, d, tape):
+        tape.arrive(self)
+        across, branch = self.shortcut.backward(d, tape), self.branch.backward(d, tape)
+        if is_nothing(across):
+            return branch
+        return across if is_nothing(branch) else across + branch
+
+    def tangent(self, v, tape):
+        return self.shortcut.tangent(v, tape) + self.branch.tangent(v, tape)
+
+
+class Port(Layer):
+    """The identity, holding a feedback: where a rule may let an error enter (a broadcast) or stop (a cut)."""
+
+    exact = Through()
+    sends = False
+
+    def __init__(self):
+        self.feedback = self.exact
+
+    def reach(self, below):
+        self.sends = self.sends or below
+        return below
+
+    def forward(self, x, tape=None):
+        if tape is not None:
+            tape.keep(self, x)
+        return x
+
+    def backward(self, d, tape):
+        x, feedback = tape.take(self), tape.feedback(self)
+        if tape.collects:
+            feedback.collect(self, d, x, tape)
+        return feedback.carry(self, d, x, tape)
+
+    def tangent(self, v, tape):
+        tape.take(self)
+        return v
+
+
+def residuals(net):
+    """The residual blocks of a net, in forward order."""
+    return [layer for layer in everything(net) if isinstance(layer, Residual)]

@@ -1,0 +1,38 @@
+"""A fully connected layer.
+
+    x (T, n_in, nb), W (n_out, n_in)      a = W x      dx = W' d      dW = sum over chunks of d x'      bias (n_out, 1)
+"""
+from nplearn.errors import BuildError
+from nplearn.layers.base import Weighted
+from nplearn.layers.initial import XAVIER
+
+
+class Dense(Weighted):
+    """`Dense(n)`: n outputs, each of every input."""
+
+    def __init__(self, n, bias=True, init=XAVIER):
+        super().__init__(bias, init)
+        self.n = n
+
+    def infer(self, in_shape):
+        if len(in_shape) != 1:
+            raise BuildError(self.path or "Dense", f"input of shape {in_shape}", "(features,)", "put a Flatten before it")
+        return (self.n,)
+
+    def weight_shape(self, n_out):
+        return n_out, self.in_shape[0]
+
+    def bias_shape(self):
+        return self.n, 1
+
+    def fans(self, n_out):
+        return self.in_shape[0], n_out
+
+    def apply(self, x, W):
+        return W @ x
+
+    def adjoint(self, d, W, shape):
+        return W.T @ d
+
+    def outer(self, x, d):
+        return (d @ x.swapaxes(1, 2)).sum(axis=0)

@@ -1,0 +1,81 @@
+"""Pooling over maps (T, H, C, W, nb): the largest, or the mean, of each window; or of the whole map."""
+from nplearn.columns import everywhere
+from nplearn.errors import BuildError
+from nplearn.kernels import pool
+from nplearn.kernels.window import Window, pads_for, pair
+from nplearn.layers.base import Layer
+
+
+class Pool(Layer):
+    """A window of `kernel`, moved by `stride` (the kernel's size unless given), over a map padded as Conv2d's is."""
+
+    def __init__(self, kernel, stride=None, padding="valid"):
+        self.kernel, self.padding = pair(kernel), padding
+        self.stride = pair(stride or kernel)
+
+    def infer(self, in_shape):
+        where = self.path or type(self).__name__
+        if len(in_shape) != 3:
+            raise BuildError(where, f"input of shape {in_shape}", "a map (H, C, W)", "put it before the Flatten")
+        H, C, W = in_shape
+        window = Window(self.kernel, self.stride, pads_for(self.padding, H, W, self.kernel, self.stride, (1, 1)), (1, 1))
+        h, w = window.out(H, W)
+        if h < 1 or w < 1:
+            raise BuildError(where, f"a map of {H} x {W}", f"at least {self.kernel}", "use a larger input or fewer pools")
+        if any(p >= k for pads, k in zip(window.pads, self.kernel, strict=True) for p in pads):
+            raise BuildError(where, f"padding {window.pads}", f"less than the window of {self.kernel}",
+                             "a window must see the map")
+        return h, C, w
+
+    def make(self, ground):
+        H, W = self.in_shape[0], self.in_shape[2]
+        self.window = Window(self.kernel, self.stride, pads_for(self.padding, H, W, self.kernel, self.stride, (1, 1)), (1, 1))
+
+
+class MaxPool2d(Pool):
+    """The largest of each window; on the way down the first tap that reached it takes all."""
+
+    def forward(self, x, tape=None):
+        y = pool.max_forward(x, self.window)
+        if tape is not None:
+            tape.keep(self, (x, y))
+        return y
+
+    def backward(self, d, tape):
+        return pool.max_backward(d, *tape.take(self), self.window)
+
+    def tangent(self, v, tape):
+        return pool.max_tangent(v, *tape.take(self), self.window)
+
+
+class AvgPool2d(Pool):
+    """The mean of each window; padding counts as zeros."""
+
+    def forward(self, x, tape=None):
+        return pool.mean_forward(x, self.window)
+
+    def backward(self, d, tape):
+        return pool.mean_backward(d, (d.shape[0], *self.in_shape, d.shape[-1]), self.window)
+
+    def tangent(self, v, tape):
+        return pool.mean_forward(v, self.window)
+
+
+class GlobalAvgPool(Layer):
+    """(H, C, W) -> (C,): each channel's mean over the map."""
+
+    def infer(self, in_shape):
+        if len(in_shape) != 3:
+            raise BuildError(self.path or "GlobalAvgPool", f"input of shape {in_shape}", "a map (H, C, W)",
+                             "put it before the Flatten")
+        return (in_shape[1],)
+
+    def forward(self, x, tape=None):
+        return x.mean(axis=(1, 3))
+
+    def backward(self, d, tape):
+        H, _, W = self.in_shape
+        return everywhere(d / (H * W), self.in_shape)
+
+    def tangent(self, v, tape):
+        return v.mean(axis=(1, 3))

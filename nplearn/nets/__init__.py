@@ -1,0 +1,19 @@
+"""Nets by name. A net is a function that returns a Sequential, made for any rule."""
+from nplearn.errors import SettingError
+from nplearn.nets.lenet import lenet
+from nplearn.nets.mlp import mlp
+
+NETS = {
+    "mlp": lambda in_shape, classes, **options: mlp(classes, **options),
+    "lenet": lambda in_shape, classes, **options: lenet(classes, in_shape[2], in_shape[0], **options),
+}
+
+
+def make(name, in_shape, classes, **options):
+    """The net of that name for inputs of `in_shape` (H, W, C), not yet built."""
+    if name not in NETS:
+        raise SettingError("net", f"{name!r}", f"one of {', '.join(NETS)}", "choose one of these")
+    return NETS[name](in_shape, classes, **options)
+
+
+__all__ = ["NETS", "lenet", "make", "mlp"]

@@ -1,0 +1,74 @@
+"""Parameters: a value and its gradient, both views into one flat buffer.
+
+A `Param` is what an optimiser moves. An `Arena` lays many of them side by side (each on a 64-byte boundary), so that an
+optimiser, a checkpoint or an all-reduce sees one flat array. Weights of a net live in one arena; what a rule learns in
+its feedback lives in another.
+"""
+import numpy as np
+
+from nplearn.backend import array_module
+
+ALIGN = 64                                              # bytes: where BLAS kernels run fastest
+
+
+class Param:
+    """One array that learns, and its gradient.
+
+    value    the array; the gradient has its shape and dtype
+    kind     "weight", "bias" or "norm": optimisers may spare biases and normalisation from decay
+    project  None, or a function that restores a constraint on the value, in place, after each optimiser step
+    """
+
+    def __init__(self, value, kind="weight"):
+        self.value, self.grad = value, array_module(value).zeros_like(value)
+        self.kind, self.path, self.project = kind, "", None
+
+    def __repr__(self):
+        return f"Param({self.path or '?'}, {'x'.join(map(str, self.value.shape))}, {self.kind})"
+
+
+class Arena:
+    """Params side by side: `value` and `grad` are flat, and each Param's arrays become views of them.
+
+    The few entries of padding between Params are zero in both and stay zero under every optimiser.
+    """
+
+    def __init__(self, params):
+        self.params = list(params)
+        first = self.params[0].value
+        xp, step = array_module(first), ALIGN // first.dtype.itemsize
+        starts, n = [], 0
+        for p in self.params:
+            starts.append(n)
+            n += -(-p.value.size // step) * step
+        self.value, self.grad = aligned_zeros(xp, n, first.dtype), aligned_zeros(xp, n, first.dtype)
+        self.slices = [slice(s, s + p.value.size) for s, p in zip(starts, self.params, strict=True)]
+        for p, s in zip(self.params, self.slices, strict=True):
+            self.value[s], self.grad[s] = p.value.ravel(), p.grad.ravel()
+            p.value, p.grad = self.value[s].reshape(p.value.shape), self.grad[s].reshape(p.grad.shape)
+
+    @property
+    def nbytes(self):
+        return self.value.nbytes
+
+    def project(self):
+        """Restore every constraint; optimisers call it after each step."""
+        for p in self.params:
+            if p.project is not None:
+                p.project(p.value)
+
+    def where(self, chosen):
+        """A flat 0/1 array over the entries of those Params for which `chosen(param)` holds."""
+        mask = array_module(self.value).zeros_like(self.value)
+        for p, s in zip(self.params, self.slices, strict=True):
+            mask[s] = bool(chosen(p))
+        return mask
+
+
+def aligned_zeros(xp, n, dtype):
+    """n zeros that start on a 64-byte boundary (NumPy promises 16; CuPy aligns to 512 by itself)."""
+    if xp is not np:
+        return xp.zeros(n, dtype)
+    raw = np.zeros(n * np.dtype(dtype).itemsize + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start:start + n * np.dtype(dtype).itemsize].view(dtype)

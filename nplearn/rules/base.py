@@ -1,0 +1,129 @@
+"""What a rule is: it fits feedback to layers and turns a batch into gradients.
+
+    attach(net, seed)        once, after build: every layer that sends gets the rule's feedback
+    follow(optimiser)        learned feedback gets a twin of the forward optimiser, or the rule's own
+    assign(net, tape)        fills every gradient of the pass, with the weights as they were; moves nothing
+    learn(net, tape)         after the weights have moved: moves the feedback
+    phase(net, batches)      off-line work: once before the first update and again after every `learn`
+
+A rule writes `feedback(layer, rng)`, and of the others only what it needs. Unweighted layers send exact derivatives
+under every rule, biases and normalisation get the exact gradient of the delta that reached them, and the last layer's
+delta is the loss's own.
+
+A rule declares what it claims; the contract tests each claim, and its absence.
+"""
+from math import prod
+
+import numpy as np
+
+from nplearn.backend import stream
+from nplearn.errors import BuildError
+from nplearn.feedback import Transport
+from nplearn.layers import holders, weighted
+from nplearn.params import Arena
+
+NO_TRANSPORT = "free of weight transport"               # W replaced by NaN after the forward pass changes no bit
+REDUCES = "backprop when feedback is W"                 # (PFA: B orthonormal, R = B' W)
+EXACT_TOP = "last layer exact"                          # its gradient equals backprop's, to the bit
+SAMPLES_APART = "samples apart"                         # a batch's gradient is the mean over its samples (no BatchNorm)
+
+
+class Rule:
+    """Base of all rules.
+
+    optimiser  None, or a function arena -> Optimiser for what the feedback learns; else a twin of the forward one
+
+    idea, paper, keeps, learns_when   one line each, for `python -m nplearn rules`
+    claims     what the contract may hold the rule to
+    lowest     also ask for feedback of layers with nothing below, where it learns and drives nothing
+    """
+
+    idea = paper = keeps = learns_when = ""
+    claims = frozenset()
+    lowest = False
+
+    def __init__(self, optimiser=None):
+        self.own, self.optimiser, self.state, self.layers = optimiser, None, None, []
+
+    # -- what a rule writes -----------------------------------------------------------------------------------------
+
+    def feedback(self, layer, rng):
+        """The feedback of one layer; `rng` is that layer's own stream, the same whatever the other layers draw."""
+        return Transport()
+
+    def assign(self, net, tape):
+        net.backward(tape.error, tape)
+
+    def learn(self, net, tape):
+        """Step the feedback's own parameters with the gradients that `assign` left."""
+        if self.state is None:
+            return
+        if self.optimiser is None:
+            raise BuildError(type(self).__name__, "feedback that learns, and no optimiser for it", "one",
+                             "call rule.follow(optimiser) after rule.attach(net, seed)")
+        self.optimiser.step()
+
+    def phase(self, net, batches):
+        pass
+
+    # -- what every rule does ---------------------------------------------------------------------------------------
+
+    def attach(self, net, seed=0, layers=None):
+        """Fit feedback to `layers` (default: every weighted layer of the net that sends). Returns the rule."""
+        if net.in_shape is None:
+            raise BuildError(type(self).__name__, "a net that is not built", "net.build(in_shape) first", "build it")
+        if layers is None:
+            for holder in holders(net):
+                holder.feedback = holder.exact
+            layers = [layer for layer in weighted(net) if layer.sends or self.lowest]
+        self.net, self.seed, self.layers, self.optimiser = net, seed, list(layers), None
+        for layer in self.layers:
+            layer.feedback = self.feedback(layer, stream(seed, "feedback", layer.path))
+        learned = []
+        for layer in self.layers:
+            for name, param in layer.feedback.params().items():
+                param.path = f"{layer.path}.{name}"
+                learned.append(param)
+        self.state = Arena(learned) if learned else None
+        return self
+
+    def follow(self, optimiser):
+        if self.state is not None:
+            self.optimiser = self.own(self.state) if self.own else optimiser.like(self.state)
+
+    def put(self, host):
+        """A host array in the net's precision, on its device."""
+        return self.net.device.put(np.ascontiguousarray(host, self.net.dtype))
+
+    def arrays(self):
+        """{path: array} of all feedback, learned and fixed: what a checkpoint holds besides weights."""
+        found = {}
+        for layer in self.layers:
+            for name, param in layer.feedback.params().items():
+                found[f"{layer.path}.{name}"] = param.value
+            for name, array in layer.feedback.fixed().items():
+                found[f"{layer.path}.{name}"] = array
+        return found
+
+    def optimisers(self):
+        """{name: Optimiser} of what the rule steps itself."""
+        return {} if self.optimiser is None else {"state": self.optimiser}
+
+    def memory(self):
+        """Bytes the rule needs beyond backprop: feedback, its gradient, its optimiser's slots."""
+        arrays = sum(array.nbytes for array in self.arrays().values())
+        gradient = self.state.grad.nbytes if self.state else 0
+        return arrays + gradient + sum(o.nbytes for o in self.optimisers().values())
+
+    def settings(self):
+        """The options this rule was made with, for a run's record."""
+        hidden = {"own", "optimiser", "state", "layers", "net", "seed"}
+        return {k: v for k, v in vars(self).items() if k not in hidden and isinstance(v, (int, float, str, bool))}
+
+
+def outputs(net, rule):
+    """K, how many numbers per sample the net puts out; BuildError where that is not one axis."""
+    if len(net.out_shape) != 1:
+        raise BuildError(type(rule).__name__, f"a net whose output is {net.out_shape}, {prod(net.out_shape)} numbers",
+                         "one axis", "end the net in one number per class")
+    return net.out_shape[0]

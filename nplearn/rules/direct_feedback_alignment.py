@@ -1,0 +1,75 @@
+"""Direct feedback alignment (DFA): fixed random matrices carry the output error straight to every hidden layer.
+
+With e (K, N) the output error, for every weighted layer l that has parameters below it:
+
+    error at the input of l     author    B_l' e                     B_l (K, size of the input), a row for every unit
+                                biotorch  adjoint(spread(e), B_l)    B_l of W_l's kind with K outputs: one kernel, e the
+                                                                     same at every position
+    from there down to layer l-1 exactly (activation, pooling, BatchNorm); dW_l = outer(x_l, d_l)
+
+No input product is ever computed with W or with a delta. In residual nets three rules hide under the name:
+
+    biotorch  identity shortcuts carry errors exactly: a block's input error is a running sum of the signals above it
+    pure      shortcuts carry nothing: every layer has its own signal alone
+    block     one signal per block input, exact backprop inside the block, shortcuts carry nothing
+
+Kept: B_l, fixed: author U(-m, m) with m = 1 / sqrt(size) unless `scale` gives m; biotorch by W's law. W learns each step.
+Source: Nokland 2016, arXiv 1609.01596 (code dfa-torch); Sanfiz and Akrout 2021, arXiv 2108.13446 (code BioTorch).
+"""
+import os
+from math import prod
+
+from nplearn.errors import BuildError, SettingError
+from nplearn.feedback import Broadcast, Cut, Transport
+from nplearn.layers import holders, residuals, weighted
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule, outputs
+
+
+class DirectFeedbackAlignment(Rule):
+    idea = "the output error goes straight to every hidden layer through a fixed random matrix"
+    paper = "Nokland 2016"
+    keeps, learns_when = "B, fixed", "W every step"
+    claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART})
+
+    def __init__(self, form="author", residual="biotorch", scale=None):
+        super().__init__()
+        for name, value, known in (("form", form, ("author", "biotorch")),
+                                   ("residual", residual, ("biotorch", "pure", "block"))):
+            if value not in known:
+                raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
+        self.form, self.residual, self.scale = form, residual, scale
+
+    def signal(self, tape):
+        return tape.error
+
+    def feedback(self, layer, rng):
+        K, size = outputs(self.net, self), prod(layer.in_shape)
+        if self.form == "biotorch":
+            if K % layer.groups:
+                raise BuildError(layer.path, f"{K} outputs for {layer.groups} groups", "a multiple of the groups",
+                                 'use DirectFeedbackAlignment(form="author")')
+            return Broadcast(layer.draw(rng, K), self.signal, flat=False)
+        m = self.scale or size ** -0.5
+        need, have = K * size * self.net.dtype.itemsize, memory_left()
+        if need > have:
+            raise BuildError(layer.path, f"a feedback matrix of {K} x {size}, {need / 2**30:.1f} GiB",
+                             f"at most the {have / 2**30:.1f} GiB that are left", "use a smaller net or form='biotorch'")
+        return Broadcast(self.put(rng.uniform(-m, m, (K, size))), self.signal, flat=True)
+
+    def attach(self, net, seed=0, layers=None):
+        super().attach(net, seed, layers)
+        for block in residuals(net) if self.residual != "biotorch" else ():
+            inside = [layer for layer in weighted(block.branch) if layer in self.layers]
+            for holder in holders(block.shortcut) if inside else ():
+                holder.feedback = Cut()
+            for layer in inside[1:] if self.residual == "block" else ():
+                layer.feedback = Transport()
+        return self
+
+
+def memory_left():
+    """Bytes of free memory on the host, where the system tells; else no limit."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):       # not a system that tells
+        return float("inf")

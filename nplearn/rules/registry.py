@@ -1,0 +1,73 @@
+"""Every rule by its short name, for the command line, the comparison, `scope` and the contract.
+
+A rule of another package registers through the entry-point group `nplearn.rules`: the entry's name is the short name,
+its object a Rule class or a function without required arguments that returns a Rule.
+
+    make("fa")        make("pfa:expand=5,density=0.3")        make("dfa:form=biotorch")
+"""
+import json
+from importlib.metadata import entry_points
+
+from nplearn.errors import SettingError
+from nplearn.rules.backprop import Backprop
+from nplearn.rules.controls import Frozen, Shuffled
+from nplearn.rules.direct_feedback_alignment import DirectFeedbackAlignment
+from nplearn.rules.feedback_alignment import FeedbackAlignment
+from nplearn.rules.kolen_pollack import KolenPollack
+from nplearn.rules.product_feedback_alignment import ProductFeedbackAlignment
+from nplearn.rules.sign_concordant import (
+    BatchRandomSignConcordant,
+    FixedRandomSignConcordant,
+    UniformSignConcordant,
+)
+
+RULES = {                                               # short name: (class, options)
+    "backprop": (Backprop, {}),
+    "fa": (FeedbackAlignment, {}),
+    "dfa": (DirectFeedbackAlignment, {}),
+    "usf": (UniformSignConcordant, {}),
+    "brsf": (BatchRandomSignConcordant, {}),
+    "frsf": (FixedRandomSignConcordant, {}),
+    "kp": (KolenPollack, {}),
+    "pfa": (ProductFeedbackAlignment, {}),
+    "pfa-o": (ProductFeedbackAlignment, {"expand": 1, "lift": "orthogonal"}),
+}
+CONTROLS = {"frozen": (Frozen, {}), "shuffled": (Shuffled, {})}
+
+
+def names(controls=False):
+    """Short names of all rules, ours first, then those of other packages; with the controls at the end if asked."""
+    return [*RULES, *(e.name for e in entry_points(group="nplearn.rules") if e.name not in RULES),
+            *(CONTROLS if controls else ())]
+
+
+def make(text):
+    """A new rule from a short name, with options after a colon: "pfa:expand=5,path=direct"."""
+    name, _, rest = text.strip().partition(":")
+    factory, options = _find(name)
+    options = {**options, **dict(_option(name, part) for part in rest.split(",") if part.strip())}
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise SettingError(f"rule {name}", f"options {rest!r} ({error})", "options the rule has",
+                           "see its page, nplearn/rules/") from error
+
+
+def _find(name):
+    known = {**RULES, **CONTROLS}
+    if name in known:
+        return known[name]
+    for entry in entry_points(group="nplearn.rules"):
+        if entry.name == name:
+            return entry.load(), {}
+    raise SettingError("rule", f"{name!r}", f"one of {', '.join(names(controls=True))}", "see python -m nplearn rules")
+
+
+def _option(name, part):
+    key, equals, value = part.partition("=")
+    if not equals:
+        raise SettingError(f"rule {name}", f"option {part!r}", "key=value", "write it as key=value")
+    try:
+        return key.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return key.strip(), value.strip()

@@ -1,0 +1,144 @@
+"""A tape is one pass of one batch: input, labels, loss, what each layer keeps, output, value per sample, error.
+
+Layers hold parameters and nothing else between passes, so two passes (a probe beside the real one, a free and a nudged
+phase, a second forward pass) never disturb each other. A walk down reads the tape and does not consume it.
+
+    tape = Tape(net, loss)
+    tape.begin(inputs, labels, seed=(run, step))       rows become columns; the last pass is forgotten
+    tape.run(net)                                      output, values, error
+    net.backward(tape.error, tape)                     a walk: gradients
+    tape.walk(exact=True)                              another way down the same pass
+    tape.again()                                       another pass of the same batch, with the same random draws
+
+Mode "train" uses batch statistics and moves running averages; "probe" uses batch statistics and moves nothing.
+"""
+from copy import copy
+
+import numpy as np
+
+from nplearn.backend import stream, to_host
+from nplearn.columns import columns, count, cut, outside
+from nplearn.errors import BuildError
+
+
+class Tape:
+    """One pass of one batch through `net`, whose error is that of `loss`.
+
+    input    (T, ..., nb) columns            labels  (T, nb) classes, or columns like the output
+    output   what the net made of the input  values  (T, nb) loss per sample
+    error    gradient of the mean loss over the batch with respect to the output, structured as it
+    deltas   {layer: [delta, ...]} of the last walk, top visit first, where `records` asks for them
+    """
+
+    exact = False           # walk through each layer's exact feedback instead of the one it holds
+    collects = True         # fill gradients on the way down
+    records = False         # keep every delta of the walk in `deltas`
+    upwards = False         # read a layer's visits in forward order (for `tangent`)
+
+    def __init__(self, net, loss=None, mode="train"):
+        self.net, self.loss, self.mode = net, loss, mode
+        self._forget()
+
+    def _forget(self):
+        self.kept = {}
+        self._rewind()
+
+    def _rewind(self):
+        self.deltas, self._visited, self._taken = {}, set(), {}
+
+    # -- the pass ---------------------------------------------------------------------------------------------------
+
+    def begin(self, inputs, labels=None, seed=0):
+        """Take a batch as rows: inputs (N, features) or (N, H, W, C), labels (N,) classes or (N, ...) targets."""
+        net, inputs = self.net, np.asarray(inputs) if isinstance(inputs, (list, tuple)) else inputs
+        if inputs.shape[1:] != outside(net.in_shape) or len(inputs) == 0:
+            raise BuildError("input", f"a batch of shape {inputs.shape}", f"(N, *{outside(net.in_shape)}) with N > 0",
+                             "build the net for this input, or reshape the batch")
+        nb = cut(len(inputs), net.column_bytes if net.device.xp is np else 0)
+        if labels is not None:
+            labels = np.asarray(labels) if isinstance(labels, (list, tuple)) else labels
+            if self.loss is not None:
+                self.loss.check(to_host(labels), len(inputs), net.out_shape)
+            self.labels = net.device.put(columns(labels, nb))
+        self.input = columns(net.device.put(inputs).astype(net.dtype, copy=False), nb)
+        self.seed = seed
+        self._forget()
+        return self
+
+    def run(self, net=None):
+        """Forward pass and loss; fills output, values and error; returns the mean loss as a float."""
+        self.output = (net or self.net).forward(self.input, self)
+        self.values, self.error = self.loss(self.output, self.labels)
+        return float(self.values.mean())
+
+    @property
+    def count(self):
+        """N, how many samples the batch has."""
+        return count(self.input)
+
+    @property
+    def target(self):
+        """The labels as the loss wants the output to be: one-hot classes, or the targets themselves."""
+        return self.loss.target(self.labels, self.output)
+
+    def again(self, **how):
+        """Another pass of the same batch: same labels, same draws, nothing kept yet; mode "probe" unless told."""
+        other = copy(self)
+        vars(other).update({"mode": "probe", "exact": False, "collects": True, "upwards": False, **how})
+        other._forget()
+        return other
+
+    def walk(self, **how):
+        """Another way down (or, with upwards=True, up) this pass: exact=..., collects=..., records=..."""
+        other = copy(self)
+        vars(other).update(how)
+        other.kept = {layer: list(values) for layer, values in self.kept.items()}
+        other._rewind()
+        return other
+
+    def joins(self, walk):
+        """Count this tape's gradients into another walk: what that walk has visited is added to, not replaced."""
+        self._visited, self.deltas = walk._visited, walk.deltas
+        return self
+
+    # -- what layers ask --------------------------------------------------------------------------------------------
+
+    def keep(self, layer, value):
+        """Remember `value` for this visit of `layer`."""
+        self.kept.setdefault(layer, []).append(value)
+
+    def seen(self, layer):
+        """Everything that `layer` kept in this pass, in the order of its visits; valid at any time."""
+        return self.kept[layer]
+
+    def arrive(self, net):
+        """A walk that starts at the very top starts anew: called by containers, before their first layer."""
+        if net is self.net:
+            self._rewind()
+
+    def take(self, layer):
+        """What `layer` kept at the visit that this walk has come to (the last first, on the way down)."""
+        kept, n = self.kept[layer], self._taken.get(layer, 0)
+        self._taken[layer] = n + 1
+        return kept[n] if self.upwards else kept[-1 - n]
+
+    def feedback(self, layer):
+        """The feedback this walk goes through: the layer's own, or the exact one."""
+        return layer.exact if self.exact else layer.feedback
+
+    def add(self, param, gradient):
+        """The one writer of gradients: assigns on a Param's first visit in a walk and adds after that."""
+        if param in self._visited:
+            param.grad += gradient
+        else:
+            param.grad[...] = gradient
+            self._visited.add(param)
+
+    def record(self, layer, delta):
+        """Keep a delta for whoever asked (`records`)."""
+        if self.records:
+            self.deltas.setdefault(layer, []).append(delta)
+
+    def rng(self, layer, *key):
+        """The random generator of this pass, layer and visit: a function of seed, path and visit alone."""
+        return stream(self.seed, "pass", layer.path, len(self.kept.get(layer, ())), *key)
