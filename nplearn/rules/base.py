@@ -105,6 +105,10 @@ class Rule:
                 found[f"{layer.path}.{name}"] = array
         return found
 
+    def states(self):
+        """The arenas of what the rule learns."""
+        return [] if self.state is None else [self.state]
+
     def optimisers(self):
         """{name: Optimiser} of what the rule steps itself."""
         return {} if self.optimiser is None else {"state": self.optimiser}

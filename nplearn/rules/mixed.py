@@ -61,6 +61,9 @@ class Mixed(Rule):
     def arrays(self):
         return {path: array for rule in self.rules.values() for path, array in rule.arrays().items()}
 
+    def states(self):
+        return [arena for rule in self.rules.values() for arena in rule.states()]
+
     def optimisers(self):
         return {f"{pattern}.{name}": optimiser for pattern, rule in self.rules.items()
                 for name, optimiser in rule.optimisers().items()}

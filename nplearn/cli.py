@@ -1,0 +1,2 @@
+"""stub, replaced below"""
+def guarded(main): main()

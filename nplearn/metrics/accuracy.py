@@ -1,0 +1,41 @@
+"""How often a net is right."""
+import numpy as np
+
+from nplearn.backend import to_host
+from nplearn.columns import columns, cut, rows
+
+
+def accuracy(outputs, labels):
+    """Share of rows (N, K) whose largest entry is at the label (N,)."""
+    return float((outputs.argmax(axis=1) == labels).mean())
+
+
+def top_k(outputs, labels, k=5):
+    """Share of rows (N, K) whose label is among the k largest entries; ties count against the net."""
+    own = outputs[np.arange(len(labels)), labels][:, None]
+    return float(((outputs >= own).sum(axis=1) <= k).mean())
+
+
+def confusion(outputs, labels):
+    """(K, K) counts: row the label, column what the net said."""
+    n = outputs.shape[1]
+    return np.bincount(labels * n + outputs.argmax(axis=1), minlength=n * n).reshape(n, n)
+
+
+def evaluate(net, loss, loader, k=5):
+    """Loss and accuracy over a loader, in inference (running statistics, no dropout, nothing kept).
+
+    Returns a dict: n, loss (mean per sample), accuracy, top_k, confusion (K, K).
+    """
+    outputs, labels, total = [], [], 0.0
+    for inputs, truth in loader.epoch(0):
+        nb = cut(len(inputs), net.column_bytes if net.device.xp is np else 0)
+        x = columns(net.device.put(inputs).astype(net.dtype, copy=False), nb)
+        output = net.forward(x)
+        values, _ = loss(output, net.device.put(columns(truth, nb)))
+        total += float(values.sum(dtype="float64"))
+        outputs.append(rows(to_host(output)))
+        labels.append(truth)
+    outputs, labels = np.concatenate(outputs), np.concatenate(labels)
+    return {"n": len(labels), "loss": total / len(labels), "accuracy": accuracy(outputs, labels),
+            "top_k": top_k(outputs, labels, min(k, outputs.shape[1])), "confusion": confusion(outputs, labels)}

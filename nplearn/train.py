@@ -1,0 +1,288 @@
+"""The training loop, with progress, log, evaluation, checkpoints and exact resume.
+
+    tape.begin(inputs, labels, seed=(seed, step))        every random draw is a function of (seed, step), so a
+    tape.run(net)                                        resumed run sees what the run that never stopped saw
+    rule.assign(net, tape)                               gradients
+    optimiser.step()                                     the weights move
+    rule.learn(net, tape)                                the feedback moves
+    rule.phase(net, batches)                             off-line work, if due
+
+A folder, where one is given, holds `log.jsonl` (a line an epoch) and `checkpoint.npz`. Ctrl-C ends the step that is
+being computed, saves, and stops.
+"""
+import json
+import math
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from nplearn import checkpoint
+from nplearn.backend import permutation, to_host
+from nplearn.errors import TrainingError
+from nplearn.kernels import denormals
+from nplearn.layers import everything, weighted
+from nplearn.metrics import evaluate
+from nplearn.tape import Tape
+
+
+class Trainer:
+    """Trains `net` under `rule` (attached) with `optimiser` (over net.arena) to lower `loss` on the loader `train`.
+
+    test        a Loader to evaluate on after each epoch, or None
+    seed        int; decides every draw of the passes
+    probe       a metrics.Probe to measure before the first epoch and after each, or None
+    folder      where log and checkpoints go, or None for no files
+    bar         True for a progress bar of its own, a tqdm to advance, or None
+    label       what the bar says before the epoch
+    save_every  seconds between checkpoints; there is always one at the end, and one after Ctrl-C
+    about       what else a checkpoint should remember (JSON), such as how to build the net
+    """
+
+    def __init__(self, net, rule, optimiser, loss, train, test=None, seed=0, probe=None, folder=None, bar=None, label="",
+                 save_every=60.0, about=None):
+        self.net, self.rule, self.optimiser, self.loss = net, rule, optimiser, loss
+        self.train, self.test, self.seed, self.probe = train, test, seed, probe
+        self.folder, self.bar, self.label, self.save_every, self.about = folder, bar, label, save_every, about or {}
+        rule.follow(optimiser)
+        self.tape, self.phase_tape = Tape(net, loss), Tape(net, loss)
+        self.epoch, self.index, self.step = 0, 0, 0     # where the run stands: epoch, next batch in it, updates done
+        self.sums = {"loss": 0.0, "right": 0, "n": 0}   # of the epoch so far
+        self.history, self.step_ms = [], []
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def fit(self, epochs, resume=False):
+        """Train until `epochs` epochs are done; returns the history, a list of dicts, one an epoch.
+
+        With resume=True a checkpoint in the folder is taken up where there is one.
+        """
+        if resume and self.folder and os.path.exists(self.file):
+            self.load()
+        own_bar = tqdm(total=epochs * len(self.train), initial=self.step, unit="step") if self.bar is True else None
+        bar = own_bar if own_bar is not None else self.bar
+        self.saved = time.monotonic()
+        try:
+            with Interrupts() as interrupted:
+                if self.step == 0 and not self.history:
+                    self.measure_start()
+                    self.rule.phase(self.net, Batches(self))
+                while self.epoch < epochs:
+                    self.one_epoch(bar, interrupted)
+        except KeyboardInterrupt:
+            if self.folder:
+                self.save()
+            raise
+        finally:
+            if own_bar is not None:
+                own_bar.close()
+        if self.folder:
+            self.save()
+        return self.history
+
+    def one_epoch(self, bar, interrupted):
+        for optimiser in (self.optimiser, *self.rule.optimisers().values()):
+            optimiser.epoch = self.epoch
+        for inputs, labels in self.train.epoch(self.epoch, start=self.index):
+            start = time.perf_counter()
+            value = self.update(inputs, labels)
+            self.step_ms.append(1e3 * (time.perf_counter() - start))
+            self.sums["loss"] += value * len(labels)
+            self.sums["right"] += self.right()
+            self.sums["n"] += len(labels)
+            self.index, self.step = self.index + 1, self.step + 1
+            if bar is not None:
+                bar.set_description_str(f"{self.label} epoch {self.epoch + 1}".strip(), refresh=False)
+                bar.set_postfix_str(f"loss {self.sums['loss'] / self.sums['n']:.3f}, "
+                                    f"accuracy {self.sums['right'] / self.sums['n']:.3f}", refresh=False)
+                bar.update()
+            if self.step == EARLY:
+                self.early_report(bar)
+            if interrupted:
+                raise KeyboardInterrupt
+            if self.folder and time.monotonic() - self.saved > self.save_every:
+                self.save()
+        self.close_epoch()
+
+    def update(self, inputs, labels):
+        """One update from one batch of rows; returns the mean loss before it."""
+        net, tape, rule = self.net, self.tape, self.rule
+        tape.begin(inputs, labels, seed=(self.seed, self.step))
+        value = tape.run(net)
+        if not math.isfinite(value):
+            raise TrainingError(f"epoch {self.epoch + 1}, step {self.step}", f"a loss of {value}; {self.blame()}",
+                                "a finite loss", "lower the learning rate, or look at the feedback's scale")
+        rule.assign(net, tape)
+        self.optimiser.step()
+        rule.learn(net, tape)
+        rule.phase(net, Batches(self))
+        return value
+
+    def close_epoch(self):
+        n = self.sums["n"]
+        record = {"epoch": self.epoch + 1, "step": self.step, "train_loss": self.sums["loss"] / n,
+                  "train_accuracy": self.sums["right"] / n, **self.optimiser.now,
+                  "step_ms": float(np.median(self.step_ms)) if self.step_ms else None, **self.measure()}
+        self.epoch, self.index, self.step_ms = self.epoch + 1, 0, []
+        self.sums = {"loss": 0.0, "right": 0, "n": 0}
+        self.history.append(record)
+        self.write_log()
+
+    def measure_start(self):
+        self.history.append({"epoch": 0, "step": 0, **self.measure()})
+
+    def measure(self):
+        """Test loss and accuracy, and the probe's report, as far as they were asked for."""
+        found = {}
+        if self.test is not None:
+            result = evaluate(self.net, self.loss, self.test)
+            found |= {"test_loss": result["loss"], "test_accuracy": result["accuracy"]}
+        if self.probe is not None:
+            found["layers"] = self.probe.measure()
+        return found
+
+    def right(self):
+        labels = self.tape.labels
+        return int((self.tape.output.argmax(axis=1) == labels).sum()) if labels.dtype.kind in "iu" else 0
+
+    def early_report(self, bar):
+        """A first line of the log after a few steps: what a step costs, and whether the loss is sane."""
+        line = {"early": True, "step": self.step, "loss": self.sums["loss"] / self.sums["n"],
+                "step_ms": float(np.median(self.step_ms)), "epoch_seconds": np.median(self.step_ms) * len(self.train) / 1e3}
+        if self.folder:
+            os.makedirs(self.folder, exist_ok=True)
+            with open(os.path.join(self.folder, "log.jsonl"), "a") as log:
+                log.write(json.dumps(line) + "\n")
+        if self.bar is True:
+            bar.write(f"{self.label or 'training'}: loss {line['loss']:.3f} after {self.step} steps, "
+                      f"{line['step_ms']:.1f} ms a step, about {line['epoch_seconds']:.0f} s an epoch")
+
+    def blame(self):
+        """The lowest layer that puts out what is not a number, in words."""
+        for layer in weighted(self.net):
+            if not np.isfinite(to_host(layer.weight.value)).all():
+                return f"{layer.path} has weights that are not finite"
+        return "all weights are finite"
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    @property
+    def file(self):
+        return os.path.join(self.folder, "checkpoint.npz")
+
+    def arrays(self):
+        """{path: live array} of net and rule, copied in place when a checkpoint is read."""
+        live = {f"net/{p.path}": p.value for p in self.net.arena.params}
+        for layer in everything(self.net):
+            live |= {f"net/{layer.path}.{name}": array for name, array in layer.buffers().items()}
+        return live | {f"rule/{path}": array for path, array in self.rule.arrays().items()}
+
+    def optimisers(self):
+        return {"weights": self.optimiser, **{f"rule.{name}": o for name, o in self.rule.optimisers().items()}}
+
+    def settings(self):
+        """What must be the same for a resumed run to be the same run."""
+        return {"rule": [type(self.rule).__name__, self.rule.settings()], "loss": type(self.loss).__name__,
+                "optimisers": {name: o.settings() for name, o in self.optimisers().items()},
+                "dtype": str(self.net.dtype), "seed": self.seed, "batch": self.train.size, "records": len(self.train.data),
+                "data": self.train.data.name, "loader_seed": self.train.seed, "denormals": denormals.state,
+                "augment": repr(self.train.augment)}
+
+    def save(self):
+        """Write the checkpoint: all that the run needs to go on to the same bits."""
+        os.makedirs(self.folder, exist_ok=True)
+        states = {f"optim/{name}/{slot}": array for name, o in self.optimisers().items()
+                  for slot, array in o.state().items()}
+        meta = {"epoch": self.epoch, "index": self.index, "step": self.step, "sums": self.sums, "history": self.history,
+                "settings": self.settings(), "record": checkpoint.run_record(self.net.device), "about": self.about}
+        checkpoint.save(self.file, {**self.arrays(), **states}, _plain(meta))
+        self.saved = time.monotonic()
+
+    def load(self):
+        """Go on from the checkpoint in the folder; CheckpointError lists every difference if it is another run's."""
+        arrays, meta = checkpoint.load(self.file)
+        where = f"checkpoint {self.file}"
+        checkpoint.compare_settings(_plain(self.settings()), meta["settings"], where)
+        optim = {name: array for name, array in arrays.items() if name.startswith("optim/")}
+        found = {name: array for name, array in arrays.items() if name not in optim}
+        checkpoint.compare(self.arrays(), found, where)
+        for name, optimiser in self.optimisers().items():
+            head = f"optim/{name}/"
+            optimiser.load({key[len(head):]: array for key, array in optim.items() if key.startswith(head)})
+        checkpoint.copy_into(self.arrays(), found, where=where)
+        self.epoch, self.index, self.step = meta["epoch"], meta["index"], meta["step"]
+        self.sums, self.history = meta["sums"], meta["history"]
+        differences = checkpoint.record_differences(meta["record"], checkpoint.run_record(self.net.device))
+        for sentence in differences:
+            tqdm.write(f"resumed, but bits may differ: {sentence}")
+        self.write_log()
+
+    def write_log(self):
+        """The whole history, a line an epoch: after a resume no epoch stands twice."""
+        if self.folder:
+            os.makedirs(self.folder, exist_ok=True)
+            part = os.path.join(self.folder, "log.jsonl.part")
+            with open(part, "w") as log:
+                log.writelines(json.dumps(_plain(record)) + "\n" for record in self.history)
+            os.replace(part, os.path.join(self.folder, "log.jsonl"))
+
+
+EARLY = 10                                              # steps before the early report
+
+
+class Batches:
+    """Training batches for a rule's off-line phase, as begun tapes, in an order of their own.
+
+    `step` and `epoch` say where the run stands. The order is keyed by (seed, "phase", step): it changes no data order,
+    and is the same after a resume.
+    """
+
+    def __init__(self, trainer):
+        self.trainer, self.step, self.epoch = trainer, trainer.step, trainer.epoch
+
+    def __iter__(self):
+        loader, seed = self.trainer.train, self.trainer.seed
+        data, order = loader.data, permutation(seed, "phase", self.step, n=len(loader.data))
+        for i, start in enumerate(range(0, len(order) - loader.size + 1, loader.size)):
+            records = order[start:start + loader.size]
+            yield self.trainer.phase_tape.begin(data.normalised(data.inputs[records], loader.dtype), data.labels[records],
+                                                seed=(seed, "phase", self.step, i))
+
+
+class Interrupts:
+    """While it holds, a first Ctrl-C only makes it true (the step is finished and saved); a second stops at once."""
+
+    def __init__(self):
+        self.came = False
+
+    def __bool__(self):
+        return self.came
+
+    def __enter__(self):
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self.note)
+        return self
+
+    def __exit__(self, *_):
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
+
+    def note(self, number, frame):
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
+
+
+def _plain(x):
+    """x in what JSON can hold exactly: NaN becomes None, tuples lists, NumPy numbers Python's."""
+    if isinstance(x, dict):
+        return {str(k): _plain(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_plain(v) for v in x]
+    if isinstance(x, np.generic):
+        x = x.item()
+    return None if isinstance(x, float) and not math.isfinite(x) else x
