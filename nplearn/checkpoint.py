@@ -10,7 +10,6 @@ and renames: at every moment one of the two is a whole checkpoint. Partial files
 Source: the .npy format is NumPy's NEP 1. Nothing is ever pickled.
 """
 import contextlib
-import importlib.metadata
 import json
 import math
 import os
@@ -22,6 +21,7 @@ import zipfile
 import numpy as np
 import threadpoolctl
 
+import nplearn
 from nplearn.backend import like, to_host
 from nplearn.errors import CheckpointError
 
@@ -133,7 +133,7 @@ def _clear_stale(folder):
 
 
 def _keep_previous(path):
-    """Give `path` its second name. A damaged checkpoint never takes the place of an older whole one."""
+    """Give `path` its second name, after reading it: a damaged one never takes the place of an older whole one."""
     if not _whole(path):
         return
     try:
@@ -172,10 +172,12 @@ def load(path):
 def latest(path):
     """`path` if that checkpoint is whole, else its `.previous`; None if there is neither. Reads the whole file."""
     names = [name for name in (os.fspath(path), os.fspath(path) + PREVIOUS) if os.path.lexists(name)]
-    found = next(filter(_whole, names), None)
-    if names and not found:
+    for name in names:
+        if _whole(name):
+            return name
+    if names:
         load(names[0])                                  # raises, and says what is wrong with it
-    return found
+    return None
 
 
 def _whole(path):
@@ -225,7 +227,7 @@ def _entries(archive, size):
 def _meta(archive, info):
     """(manifest, the caller's dict)"""
     declared = _declared(archive, info, "S")
-    _require(declared[1] == [] and info.file_size <= META_LIMIT, f"{declared} of {info.file_size} bytes is not its text")
+    _require(declared[1] == [] and info.file_size <= META_LIMIT + 1024, f"{declared} is not one text of a sane size")
     top = json.loads(_array(archive, info).item())
     version = top["format"], top["version"]
     _require(version == (FORMAT, VERSION), f"its format and version are {version}, this reader's {(FORMAT, VERSION)}")
@@ -320,8 +322,7 @@ def run_record(device=None):
     """What the bits of a run depend on besides its settings; `device` is a `backend.Device`, the CPU if None."""
     libraries = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
     blas = next((library for library in libraries if "numpy" in library["filepath"]), (libraries or [{}])[0])
-    version = next((package.version for package in importlib.metadata.distributions(name="nplearn")), "not installed")
-    record = {"nplearn": version, "numpy": np.__version__, "python": platform.python_version(),
+    record = {"nplearn": nplearn.__version__, "numpy": np.__version__, "python": platform.python_version(),
               "system": platform.system(), "machine": platform.machine(), "device": "cpu",
               "BLAS": " ".join(str(blas.get(key)) for key in ("internal_api", "version", "architecture")),
               "BLAS threads": blas.get("num_threads")}

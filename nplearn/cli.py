@@ -1,2 +1,218 @@
-"""stub, replaced below"""
-def guarded(main): main()
+"""The command line: python -m nplearn rules | scope | train | evaluate.
+
+Every error is one line and exit status 2; `--debug` shows where it was raised.
+"""
+import argparse
+import json
+import os
+import sys
+import textwrap
+import traceback
+
+import numpy as np
+
+from nplearn import checkpoint
+from nplearn.columns import outside
+from nplearn.data import Loader, load
+from nplearn.errors import CheckpointError, NplearnError, SettingError
+from nplearn.layers import leaves
+from nplearn.layers.base import Weighted
+from nplearn.metrics import evaluate
+from nplearn.nets import NETS
+from nplearn.rules import registry
+from nplearn.runs import LOSSES, OPTIMISERS, Settings, pick
+
+
+def main(argv=None):
+    return guarded(lambda: run(argv), argv)
+
+
+def guarded(function, argv=None):
+    """Run a program's main function: an NplearnError becomes one line and status 2, Ctrl-C status 130."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        function()
+        return _leave(0, argv)
+    except NplearnError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return _leave(2, argv)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return _leave(130, argv)
+    except BrokenPipeError:                             # the reader (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _leave(0, argv)
+
+
+def _leave(status, argv):
+    if argv is None:
+        sys.exit(status)
+    return status
+
+
+def run(argv):
+    parser = argparse.ArgumentParser(prog="python -m nplearn", description="Credit assignment, read, changed and measured.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, function in {"rules": rules, "scope": scope, "train": train, "evaluate": evaluate_command}.items():
+        sub = commands.add_parser(name, help=function.__doc__.split("\n")[0], description=function.__doc__)
+        ARGUMENTS[name](sub)
+        sub.add_argument("--debug", action="store_true", help="show a traceback with an error")
+        sub.set_defaults(function=function)
+    options = parser.parse_args(argv)
+    options.function(options)
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+
+def rules(options):
+    """List every rule: its short name, idea, paper, what its feedback keeps and who learns when."""
+    header = ("name", "idea", "paper", "feedback keeps", "who learns when")
+    lines = []
+    for name in registry.names(controls=True):
+        rule = registry.make(name)
+        options = ", ".join(f"{key} {value}" for key, value in registry.options_of(name).items())
+        lines.append((name, rule.idea + (f" ({options})" if options else ""), rule.paper, rule.keeps, rule.learns_when))
+    print(table(header, lines, widths=(10, 44, 24, 18, 26)))
+    print("\nOptions follow a colon, as in pfa:expand=5,density=0.3; each is described in the rule's file, nplearn/rules/.")
+
+
+def table(header, lines, widths):
+    """A plain text table whose cells are wrapped to their column's width."""
+    rows = []
+    for line in (header, *lines):
+        cells = [textwrap.wrap(str(cell), width) or [""] for cell, width in zip(line, widths, strict=True)]
+        for i in range(max(map(len, cells))):
+            rows.append("  ".join((cell[i] if i < len(cell) else "").ljust(width)
+                                  for cell, width in zip(cells, widths, strict=True)).rstrip())
+        if line is header:
+            rows.append("  ".join("-" * width for width in widths))
+    return "\n".join(rows)
+
+
+# -- scope ------------------------------------------------------------------------------------------------------------
+
+def scope(options):
+    """Say for each layer which signal is the rule's, which stays exact backprop, and where nothing is sent."""
+    in_shape, classes = ((32, 32, 3), 10) if options.data.startswith("cifar") else ((28, 28, 1), 10)
+    net = Settings(net=options.net).build(in_shape, classes)
+    rule = registry.make(options.rule).attach(net, 0)
+    lines = [(layer.path, type(layer).__name__, "x".join(map(str, outside(layer.out_shape))), signal(layer))
+             for layer in leaves(net)]
+    print(f"{options.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule} ({rule.paper}): "
+          "what each layer sends to the one below\n")
+    print(table(("layer", "kind", "output", "error at its input comes from"), reversed(lines), (24, 18, 12, 62)))
+    print(f"\nThe last layer's delta is the loss's own. Feedback needs {rule.memory() / 2**20:.2f} MiB besides the weights.")
+
+
+def signal(layer):
+    """In words, what takes the error from this layer's output to its input."""
+    if not hasattr(layer, "feedback"):
+        return "exact backprop: its own derivative"
+    if not layer.sends:
+        learns = ", its feedback learns and drives nothing" if layer.feedback.params() else ""
+        return f"none: no parameters below{learns}"
+    if isinstance(layer, Weighted) and layer.feedback is not layer.exact:
+        return f"the rule: {layer.feedback.says}"
+    return layer.feedback.says
+
+
+# -- train and evaluate -----------------------------------------------------------------------------------------------
+
+def train(options):
+    """Train one net under one rule; log, checkpoint and exact resume in the folder --out."""
+    chosen = {name: value for name, value in vars(options).items() if name in Settings.__dataclass_fields__}
+    if options.hidden:
+        if options.net != "mlp":
+            raise SettingError("--hidden", f"net {options.net}", "mlp", "leave it out")
+        chosen["net_options"] = {"hidden": options.hidden}
+    settings = Settings(**chosen)
+    pick("net", settings.net, NETS)
+    registry.make(settings.rule)                        # a misspelt name should not wait for the data
+    data = load(settings.data, options.data_dir)
+    print(f"{data[0].name} from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
+    trainer = settings.trainer(data, folder=options.out, bar=True, label=settings.rule)
+    if not options.resume and os.path.exists(trainer.file):
+        raise SettingError("--out", f"{options.out}, which holds a run", "an empty folder",
+                           "add --resume to go on with it, or choose another folder")
+    try:
+        history = trainer.fit(settings.epochs, resume=options.resume)
+    except KeyboardInterrupt:
+        print(f"\nstopped after {trainer.step} updates and saved; go on with the same command and --resume")
+        raise
+    last = history[-1]
+    print(f"test accuracy {100 * last['test_accuracy']:.2f} % after {last['epoch']} epochs; log and checkpoint in "
+          f"{options.out}")
+
+
+def evaluate_command(options):
+    """Evaluate a checkpoint on its test set, or on the one given."""
+    path = os.path.join(options.run, "checkpoint.npz") if os.path.isdir(options.run) else options.run
+    arrays, meta = checkpoint.load(path)
+    about = meta.get("about", {})
+    if "run" not in about:
+        raise CheckpointError(path, "no description of its net", "a checkpoint written by python -m nplearn train",
+                              "load it in Python, into a net you build")
+    settings = Settings(**{**about["run"], "device": options.device})
+    net = settings.build(tuple(about["in_shape"]), len(about["classes"]))
+    live = {f"net/{p.path}": p.value for p in net.arena.params}
+    live |= {f"net/{layer.path}.{name}": array for layer in leaves(net) for name, array in layer.buffers().items()}
+    found = {name: array for name, array in arrays.items() if name.startswith("net/")}
+    checkpoint.compare(live, found, path)
+    checkpoint.copy_into(live, found, where=path)
+    _, test = load(options.data or settings.data, options.data_dir)
+    result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype))
+    print(f"{settings.net} under {settings.rule}, {meta['step']} updates, on {result['n']} test records of {test.name} "
+          f"({test.source})")
+    print(f"loss {result['loss']:.4f}   accuracy {100 * result['accuracy']:.2f} %   top 5 {100 * result['top_k']:.2f} %")
+    print("confusion, a row per true class:")
+    width = max(len(str(result["confusion"].max())), *(len(str(name)) for name in test.classes))
+    for name, counts in zip(test.classes, result["confusion"], strict=True):
+        print(str(name).rjust(width), *(str(n).rjust(width) for n in counts))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in result.items()}, file)
+
+
+def arguments_train(sub):
+    sub.add_argument("--net", default="mlp", help=", ".join(NETS))
+    sub.add_argument("--hidden", type=lambda text: [int(n) for n in text.split(",")], help="widths of the mlp: 256,256")
+    sub.add_argument("--rule", default="backprop", help=", ".join(registry.names(controls=True)))
+    sub.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
+    sub.add_argument("--data-dir", help="folder that holds the data set")
+    for name, help_ in (("epochs", ""), ("batch", "samples an update"), ("lr", "learning rate"), ("momentum", ""),
+                        ("decay", "weight decay"), ("augment", "pixels of random shift"), ("seed", "")):
+        default = getattr(Settings(), name)
+        sub.add_argument(f"--{name}", type=type(default), default=default, help=f"{help_} (default {default})".strip())
+    sub.add_argument("--optimiser", default="sgd", help=", ".join(OPTIMISERS))
+    for name in ("lr_steps", "decay_steps"):
+        sub.add_argument(f"--{name.replace('_', '-')}", type=factors, default={}, metavar="EPOCH:FACTOR,...",
+                         help="factors from those epochs on: 20:0.5,30:0.5")
+    sub.add_argument("--loss", default="softmax", help=", ".join(LOSSES))
+    sub.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    sub.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
+    sub.add_argument("--out", default="runs/train", help="folder for log and checkpoint (default %(default)s)")
+    sub.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+
+
+def factors(text):
+    """"20:0.5,30:0.5" -> {20: 0.5, 30: 0.5}."""
+    return {int(at): float(factor) for at, _, factor in (part.partition(":") for part in text.split(","))}
+
+
+def arguments_scope(sub):
+    sub.add_argument("--net", default="mlp", help=", ".join(NETS))
+    sub.add_argument("--rule", default="fa", help=", ".join(registry.names(controls=True)))
+    sub.add_argument("--data", default="mnist5k", help="decides the size of the input: mnist5k or cifar-10")
+
+
+def arguments_evaluate(sub):
+    sub.add_argument("run", help="a folder written by train, or a checkpoint file")
+    sub.add_argument("--data", help="another data set than the run's own")
+    sub.add_argument("--data-dir", help="folder that holds the data set")
+    sub.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
+    sub.add_argument("--json", help="also write the figures to this file")
+
+
+ARGUMENTS = {"rules": lambda sub: None, "scope": arguments_scope, "train": arguments_train, "evaluate": arguments_evaluate}

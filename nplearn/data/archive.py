@@ -24,7 +24,7 @@ LARGEST = 2**30                                         # bytes of one file, com
 RATIO, SMALL = 100, 2**24                               # what comes out: at most 100 times what goes in, or 16 MiB
 METADATA = 2**16                                        # bytes of one pax header or GNU long name
 XZ_MEMORY = 2**27                                       # the largest dictionary of the xz presets needs 65 MiB
-BLOCK, CHUNK = 512, 2**20
+BLOCK, CHUNK = 512, 2**16
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, ValueError)    # what the readers below raise
 
@@ -121,7 +121,9 @@ def inflate(data, where, plan):
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             size = plan(file.read, limit)
-            body = file.read(size + 1)                  # one more: reaching the end is what checks the CRC
+            body = bytearray()                          # grows with what is there, not with what is promised;
+            while len(body) <= size and (part := file.read(min(CHUNK, size + 1 - len(body)))):
+                body += part                            # one byte more: reaching the end is what checks the CRC
     except DAMAGE as error:
         raise DataError(where, f"not readable as gzip ({error})", "an undamaged gzip file", "fetch it again") from error
     if len(body) != size:

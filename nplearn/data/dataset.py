@@ -11,7 +11,7 @@ import numpy as np
 from nplearn.data import archive, cifar, idx, locate
 from nplearn.errors import DataError, SettingError
 
-FORMATS = (idx, cifar)                                  # each: KNOWN, part(name), read(member), assemble(parts, where)
+FORMATS = (idx, cifar)                                  # modules with the same five names, KNOWN to describe
 
 
 class DataSet:
@@ -120,7 +120,7 @@ def load(name_or_path, data_dir=None, download=True):
         name = locate.known_name(path) or path.resolve().name
     form, parts = _read(path, formats)
     train_inputs, train_labels, test_inputs, test_labels = form.assemble(parts, str(path))
-    mean, std, classes = form.KNOWN.get(name) or (*_statistics(train_inputs), idx.DIGITS)
+    mean, std, classes = form.describe(name, train_inputs)
     return (DataSet(name, path, train_inputs, train_labels, classes, mean, std),
             DataSet(name, path, test_inputs, test_labels, classes, mean, std))
 
@@ -147,15 +147,3 @@ def _read(path, formats):
 
 
 _EXAMPLES = {idx: "train-images-idx3-ubyte.gz and the three others", cifar: "data_batch_*.bin and test_batch.bin"}
-
-
-def _statistics(inputs):
-    """Mean and standard deviation per channel of uint8 (N, H, W, C) scaled to [0, 1]; 1 where all pixels are equal."""
-    counts = np.zeros((inputs.shape[3], 256))
-    for start in range(0, len(inputs), 1000):           # in parts: bincount makes eight bytes of each
-        for channel in range(inputs.shape[3]):
-            counts[channel] += np.bincount(inputs[start:start + 1000, ..., channel].ravel(), minlength=256)
-    values, weights = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
-    mean = weights @ values
-    std = np.sqrt((weights * (values - mean[:, None]) ** 2).sum(axis=1))
-    return tuple(mean), tuple(np.where(std > 1e-6, std, 1.0))

@@ -9,13 +9,13 @@ A rule that does not beat both has taught its hidden layers nothing.
 from nplearn.columns import count, permute
 from nplearn.feedback import Cut, Feedback
 from nplearn.layers import leaves, weighted
-from nplearn.rules.base import EXACT_TOP, Rule
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
 
 
 class Frozen(Rule):
     idea = "control: hidden layers stay as they were drawn"
     paper, keeps, learns_when = "-", "a copy of the hidden weights", "the last layer every step"
-    claims = frozenset({EXACT_TOP})
+    claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART})
 
     def feedback(self, layer, rng):
         return Cut()
@@ -30,6 +30,9 @@ class Frozen(Rule):
     def learn(self, net, tape):
         for param, start in self.start:                 # decay would move them
             param.value[...] = start
+
+    def arrays(self):
+        return {f"{param.path}.start": start for param, start in self.start}
 
 
 class Dealt(Feedback):

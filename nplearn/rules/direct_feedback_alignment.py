@@ -16,7 +16,6 @@ No input product is ever computed with W or with a delta. In residual nets three
 Kept: B_l, fixed: author U(-m, m) with m = 1 / sqrt(size) unless `scale` gives m; biotorch by W's law. W learns each step.
 Source: Nokland 2016, arXiv 1609.01596 (code dfa-torch); Sanfiz and Akrout 2021, arXiv 2108.13446 (code BioTorch).
 """
-import os
 from math import prod
 
 from nplearn.errors import BuildError, SettingError
@@ -38,6 +37,8 @@ class DirectFeedbackAlignment(Rule):
             if value not in known:
                 raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
         self.form, self.residual, self.scale = form, residual, scale
+        if residual == "block":                         # inside a block W carries
+            self.claims = self.claims - {NO_TRANSPORT}
 
     def signal(self, tape):
         return tape.error
@@ -68,8 +69,9 @@ class DirectFeedbackAlignment(Rule):
 
 
 def memory_left():
-    """Bytes of free memory on the host, where the system tells; else no limit."""
+    """Bytes that the host can still give, file caches included, where the system tells; else no limit."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):       # not a system that tells
+        with open("/proc/meminfo") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):                    # not a system that tells
         return float("inf")

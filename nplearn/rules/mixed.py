@@ -25,6 +25,7 @@ class Mixed(Rule):
         if len({id(rule) for rule in rules.values()}) < len(rules):
             raise BuildError("Mixed", "one rule object under two patterns", "an object for each", "make a second one")
         self.rules = rules
+        self.claims = frozenset.intersection(*(rule.claims for rule in rules.values())) if rules else self.claims
 
     def attach(self, net, seed=0, layers=None):
         candidates = weighted(net) if layers is None else list(layers)
@@ -43,7 +44,7 @@ class Mixed(Rule):
                                  "change the pattern or the order of patterns")
             rule = self.rules[pattern]
             rule.attach(net, seed, [layer for layer in mine if layer.sends or rule.lowest])
-        self.net, self.seed = net, seed
+        self.net, self.seed, self.layers = net, seed, [layer for rule in self.rules.values() for layer in rule.layers]
         return self
 
     def follow(self, optimiser):

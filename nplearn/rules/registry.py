@@ -41,6 +41,22 @@ def names(controls=False):
             *(CONTROLS if controls else ())]
 
 
+def split(text):
+    """"fa,pfa:expand=5,density=0.3,kp" -> ["fa", "pfa:expand=5,density=0.3", "kp"]: a part with "=" is an option."""
+    found = []
+    for part in text.split(","):
+        if "=" in part and ":" not in part and found:
+            found[-1] += "," + part
+        else:
+            found.append(part)
+    return found
+
+
+def options_of(name):
+    """The options that a short name stands for: {"expand": 1, "lift": "orthogonal"} for pfa-o."""
+    return _find(name)[1]
+
+
 def make(text):
     """A new rule from a short name, with options after a colon: "pfa:expand=5,path=direct"."""
     name, _, rest = text.strip().partition(":")

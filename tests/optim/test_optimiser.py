@@ -293,6 +293,13 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped_to_the_bit(make):
     assert mine.keys() == other.keys() and all(np.array_equal(mine[name], other[name]) for name in mine)
 
 
+def test_a_state_from_before_the_first_step_leaves_the_values_to_the_clock():
+    optimiser = SGD(small(), MultiStep(1.0, {1: 0.5}))
+    optimiser.load(SGD(small(), MultiStep(1.0, {1: 0.5})).state())
+    optimiser.epoch = 1
+    assert optimiser.now["lr"] == 0.5
+
+
 @every
 def test_state_holds_arrays_without_objects_and_the_clock(make):
     state = train(scheduled(make), 3).state()

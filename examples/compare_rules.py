@@ -1,0 +1,190 @@
+"""Train the same net under each rule, several seeds, and say what each rule reached and how far it is from backprop.
+
+    python examples/compare_rules.py
+    python examples/compare_rules.py --rules backprop,fa,pfa:expand=5 --seeds 5 --epochs 20 --out runs/mine
+    python examples/compare_rules.py --data cifar-10 --net lenet --resume
+
+Weights start the same and batches come in the same order under every rule; only the feedback differs. Every rule gets the
+same learning rate; rules whose feedback learns (kp, pfa, pfa-o) get a high decay in the first epochs, as published, since
+it is the decay that makes their feedback forget its random start. Two controls stand beside the rules: hidden layers frozen,
+and backprop whose signal goes to the wrong samples. Written to --out: table.md, results.json (all histories, per layer),
+accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
+"""
+import argparse
+import json
+import math
+import os
+import statistics
+from dataclasses import asdict
+
+from tqdm import tqdm
+
+from nplearn import plots
+from nplearn.cli import guarded
+from nplearn.data import load
+from nplearn.errors import SettingError
+from nplearn.nets import NETS
+from nplearn.rules import registry
+from nplearn.runs import Settings, pick
+
+FORGETTING = {"decay": 0.03, "decay_steps": {2: 1 / 300}}   # the first two epochs of rules whose feedback learns
+
+
+def settings_for(rule, seed, options):
+    """The settings of one training: the same for all rules, but for the decay of learned feedback."""
+    own = FORGETTING if registry.make(rule).learns_when != registry.make("backprop").learns_when and \
+        rule not in registry.CONTROLS else {}
+    return Settings(net=options.net, rule=rule, data=options.data, epochs=options.epochs, lr=options.lr, seed=seed,
+                    device=options.device, net_options={"hidden": [256, 256]} if options.net == "mlp" else {}, **own)
+
+
+def train(settings, data, folder, bar, resume):
+    """One training, or its result where it is finished already; returns {settings, history, memory}."""
+    done, described = os.path.join(folder, "done.json"), json.loads(json.dumps(asdict(settings)))
+    if resume and os.path.exists(done):
+        with open(done) as file:
+            result = json.load(file)
+        if result["settings"] != described:
+            raise SettingError("--resume", f"other settings in {done}", "the settings of the first run",
+                               "give the same options, or another --out")
+        bar.update(math.ceil(len(data[0]) / settings.batch) * settings.epochs)
+        return result
+    trainer = settings.trainer(data, folder=folder, bar=bar, label=f"{settings.rule} seed {settings.seed}")
+    history = trainer.fit(settings.epochs, resume=resume)
+    result = {"settings": described, "history": history, "memory": trainer.rule.memory()}
+    write(done, json.dumps(result))
+    return result
+
+
+def hidden(record, key):
+    """Mean of a measure over the layers whose gradient the rule decides (all but the last)."""
+    values = [layer[key] for layer in record["layers"][:-1]]
+    return mean(values)
+
+
+def feedback(record, key):
+    """Mean of a measure over the layers that send through feedback of a weight's shape."""
+    return mean([layer[key] for layer in record["layers"] if layer["sends"]])
+
+
+def mean(values):
+    values = [v for v in values if v is not None and not math.isnan(v)]
+    return sum(values) / len(values) if values else math.nan
+
+
+def spread(values, digits, scale=1.0):
+    """"mean ± standard deviation" of a list, or "-" where nothing was measured."""
+    values = [scale * v for v in values if v is not None and not math.isnan(v)]
+    if not values:
+        return "-"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def table(results):
+    """Markdown, best first: results is {rule: [result of each finished seed]}."""
+    def final(rule, f):
+        return [f(result["history"][-1]) for result in results[rule]]
+
+    def step(rule):                                     # the quietest epoch of each seed
+        return min(min(r["step_ms"] for r in result["history"][1:]) for result in results[rule])
+    reference = step("backprop") if "backprop" in results else math.nan
+    order = sorted(results, key=lambda rule: -statistics.mean(final(rule, lambda r: r["test_accuracy"])))
+    lines = ["| rule | test accuracy, % | update to backprop's, degrees | weight or path angle, degrees | norm ratio "
+             "| step time / backprop | extra memory, MiB |", "|---|---|---|---|---|---|---|"]
+    for rule in order:
+        name = f"{rule} (control)" if rule in registry.CONTROLS else rule
+        ratio = step(rule) / reference
+        lines.append(f"| {name} | {spread(final(rule, lambda r: r['test_accuracy']), 1, 100)} "
+                     f"| {spread(final(rule, lambda r: hidden(r, 'gradient_angle')), 1)} "
+                     f"| {spread(final(rule, lambda r: feedback(r, 'weight_angle')), 1)} "
+                     f"| {spread(final(rule, lambda r: feedback(r, 'norm_ratio')), 2)} "
+                     f"| {'-' if math.isnan(ratio) else f'{ratio:.2f}'} "
+                     f"| {statistics.mean(r['memory'] for r in results[rule]) / 2**20:.1f} |")
+    return "\n".join(lines)
+
+
+def draw(results, out, what):
+    """accuracy.png and angles.png."""
+    epochs = [record["epoch"] for record in next(iter(results.values()))[0]["history"]]
+
+    def series(f):
+        return {rule: [[f(record) for record in result["history"]] for result in finished]
+                for rule, finished in results.items()}
+    plots.curves([{"x": epochs, "xlabel": "epoch", "ylabel": "test accuracy, %", "title": what,
+                   "series": series(lambda r: 100 * r["test_accuracy"])}], os.path.join(out, "accuracy.png"))
+    plots.curves([{"x": epochs, "xlabel": "epoch", "ylabel": "angle to backprop's update, degrees", "ylim": (-3, 100),
+                   "title": "update of the hidden layers", "series": series(lambda r: hidden(r, "gradient_angle"))},
+                  {"x": epochs, "xlabel": "epoch", "ylabel": "angle of feedback to W, degrees", "ylim": (-3, 100),
+                   "title": "feedback (weight or path)", "series": series(lambda r: feedback(r, "weight_angle"))}],
+                 os.path.join(out, "angles.png"))
+
+
+def write(path, text):
+    with open(path + ".part", "w") as file:
+        file.write(text)
+    os.replace(path + ".part", path)
+
+
+def report(results, out, options, data, figures):
+    """All files of --out from what is finished; returns the table."""
+    text = table(results)
+    write(os.path.join(out, "table.md"), text + "\n")
+    write(os.path.join(out, "results.json"), json.dumps({
+        "options": vars(options), "data": {"name": data[0].name, "source": data[0].source, "records": list(map(len, data))},
+        "runs": [{"rule": rule, **result} for rule, finished in results.items() for result in finished]}))
+    if figures:
+        draw(results, out, f"{data[0].name}, {options.net}, mean ± s.d. over {options.seeds} seeds")
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a folder or archive")
+    parser.add_argument("--data-dir", help="where to look for the data set first")
+    parser.add_argument("--net", default="mlp", help=", ".join(NETS))
+    parser.add_argument("--rules", default="all", help=f"all, or some of {','.join(registry.names(controls=True))}")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N-1")
+    parser.add_argument("--lr", type=float, default=0.02, help="learning rate of every rule (default %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
+    parser.add_argument("--out", default="runs/compare_rules")
+    parser.add_argument("--resume", action="store_true", help="keep finished trainings in --out and go on")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args()
+    rules = registry.names(controls=True) if options.rules == "all" else \
+        [rule.strip() for rule in registry.split(options.rules)]
+    pick("net", options.net, NETS)
+    for rule in rules:
+        registry.make(rule)                             # a misspelt name should fail now
+    plots.pyplot()                                      # and so should a missing matplotlib
+    if options.epochs < 1 or options.seeds < 1:
+        raise SettingError("--epochs, --seeds", f"{options.epochs}, {options.seeds}", "1 or more", "ask for some")
+    data = load(options.data, options.data_dir)
+    print(f"{data[0].name} from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
+    os.makedirs(options.out, exist_ok=True)
+    results, batch = {}, Settings().batch
+    total = len(rules) * options.seeds * options.epochs * math.ceil(len(data[0]) / batch)
+    try:
+        with tqdm(total=total, unit="step", dynamic_ncols=True, smoothing=0.05) as bar:
+            for seed in range(options.seeds):           # seeds outside, so that a short stop has every rule once
+                for rule in rules:
+                    folder = os.path.join(options.out, "runs", f"{rule.replace(':', '_').replace(',', '_')}-{seed}")
+                    os.makedirs(folder, exist_ok=True)
+                    results.setdefault(rule, []).append(
+                        train(settings_for(rule, seed, options), data, folder, bar, options.resume))
+                    report({r: f for r, f in results.items() if f}, options.out, options, data, figures=False)
+    except KeyboardInterrupt:
+        finished = {rule: runs for rule, runs in results.items() if runs}
+        if finished:
+            report(finished, options.out, options, data, figures=True)
+        print(f"\n{sum(map(len, finished.values()))} of {len(rules) * options.seeds} trainings are finished and stand in "
+              f"{options.out}; go on with the same command and --resume")
+        raise
+    print(report(results, options.out, options, data, figures=True))
+    print(f"\nmean ± standard deviation over {options.seeds} seed(s) after {options.epochs} epochs; update angle: mean over "
+          f"hidden layers.\nWritten to {options.out}: table.md, results.json, accuracy.png, angles.png")
+
+
+if __name__ == "__main__":
+    guarded(main)

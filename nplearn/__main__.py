@@ -1,0 +1,3 @@
+from nplearn.cli import main
+
+main()

@@ -1,0 +1,104 @@
+"""Figures for a comparison of rules: one colour and one mark a rule everywhere, bands for spread, legible in grey.
+
+Needs the extra `plots` (matplotlib), imported only when a figure is drawn.
+"""
+import math
+import zlib
+
+from nplearn.errors import SettingError
+
+# colour, dash, mark: neighbours in one figure differ in lightness and in mark too, so that a grey print can be read
+STYLE = {
+    "backprop": ("#000000", "-", "o"),
+    "usf": ("#0072b2", "-", "s"),
+    "frsf": ("#56b4e9", "--", "D"),
+    "brsf": ("#00487a", ":", "v"),
+    "fa": ("#d55e00", "-", "^"),
+    "dfa": ("#e69f00", "--", "P"),
+    "kp": ("#009e73", "-", "X"),
+    "pfa": ("#cc79a7", "-", "*"),
+    "pfa-o": ("#7b3294", "--", "h"),
+    "frozen": ("#777777", (0, (1, 1)), ""),
+    "shuffled": ("#aaaaaa", (0, (4, 2, 1, 2)), ""),
+}
+OTHERS = ("#8c510a", "#01665e", "#c51b7d", "#4d9221", "#542788", "#b35806", "#2166ac", "#b2182b")
+
+
+def style(rule):
+    """(colour, dash, mark) of a rule by its short name; the same for every figure and every run."""
+    name = rule.partition(":")[0]
+    if rule in STYLE or name in STYLE:
+        return STYLE.get(rule) or STYLE[name]
+    key = zlib.crc32(rule.encode())
+    return OTHERS[key % len(OTHERS)], ("-", "--", ":")[key // 8 % 3], "osD^vPX*h"[key // 24 % 9]
+
+
+def pyplot():
+    """matplotlib without a screen, or a SettingError that says how to install it."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise SettingError("plots", "matplotlib is not installed", "the extra 'plots'",
+                           "pip install -e '.[plots]' (in a checkout) or pip install 'nplearn[plots]'") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    return plt
+
+
+def mean_and_spread(series):
+    """Curves of several seeds -> (mean, standard deviation) per point, over those that are numbers there."""
+    means, spreads = [], []
+    for point in zip(*series, strict=False):
+        values = [v for v in point if v is not None and not math.isnan(v)]
+        mean = sum(values) / len(values) if values else math.nan
+        means.append(mean)
+        spreads.append((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else 0.0)
+    return means, spreads
+
+
+def curves(panels, path, title=""):
+    """Draw panels of curves side by side and write the figure to `path` (PNG).
+
+    panels  list of dicts: title, xlabel, ylabel, series {rule: [curve of seed 0, curve of seed 1, ...]}, x (list),
+            and perhaps ylim, log
+    """
+    plt = pyplot()
+    with plt.rc_context({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+                         "grid.alpha": 0.25, "lines.linewidth": 2, "figure.constrained_layout.use": True}):
+        figure, axes = plt.subplots(1, len(panels), figsize=(7.2 * len(panels), 5.2), squeeze=False)
+        for axis, panel in zip(axes[0], panels, strict=True):
+            ends = []
+            for rule, series in panel["series"].items():
+                mean, spread = mean_and_spread(series)
+                if all(math.isnan(v) for v in mean):
+                    continue
+                colour, dash, mark = style(rule)
+                x = panel["x"][:len(mean)]
+                axis.fill_between(x, [m - s for m, s in zip(mean, spread, strict=True)],
+                                  [m + s for m, s in zip(mean, spread, strict=True)], color=colour, alpha=0.15, lw=0)
+                axis.plot(x, mean, color=colour, ls=dash, marker=mark, markevery=max(1, len(x) // 6), ms=7, label=rule)
+                ends.append((mean[-1], rule, colour))
+            axis.set(title=panel.get("title", ""), xlabel=panel["xlabel"], ylabel=panel["ylabel"])
+            if panel.get("log"):
+                axis.set_yscale("log")
+            if "ylim" in panel:
+                axis.set_ylim(*panel["ylim"])
+            label_ends(axis, ends, panel["x"][-1])
+        handles = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
+        if title:
+            figure.suptitle(title)
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+
+
+def label_ends(axis, ends, x):
+    """Each curve's name at its right end, moved apart where they would overlap."""
+    figure = axis.figure
+    figure.canvas.draw()
+    least, previous = 13 * figure.dpi / 72, -math.inf
+    for value, rule, colour in sorted((end for end in ends if not math.isnan(end[0])), key=lambda end: end[0]):
+        at = max(axis.transData.transform((x, value))[1], previous + least)
+        previous = at
+        axis.annotate(rule, xy=(x, value), xytext=(8, (at - axis.transData.transform((x, value))[1]) * 72 / figure.dpi),
+                      textcoords="offset points", color=colour, va="center", fontsize=11, annotation_clip=False)
