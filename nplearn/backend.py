@@ -5,6 +5,7 @@ define a run come from `stream`, on the host, so that a CPU and a GPU run start 
 """
 import hashlib
 import sys
+from operator import index
 
 import numpy as np
 
@@ -32,10 +33,11 @@ class Device:
     """Where a net lives: `Device("cpu")`, `Device("gpu")`, `Device("gpu:1")`. `put` moves a host array there."""
 
     def __init__(self, name="cpu"):
-        kind, _, index = str(name).partition(":")
-        if kind not in ("cpu", "gpu") or (kind == "cpu" and index) or (":" in str(name) and not index.isdigit()):
+        kind, _, which = str(name).partition(":")
+        number = which.isascii() and which.isdigit()
+        if kind not in ("cpu", "gpu") or (":" in str(name) and not (kind == "gpu" and number)):
             raise SettingError("device", f"{name!r}", "cpu, gpu or gpu:N", "choose one of these")
-        self.name, self.index = str(name), int(index or 0)
+        self.name, self.index = str(name), int(which or 0)
         self.xp = np if kind == "cpu" else _cupy(self.index)
         if kind == "gpu":
             self.xp.cuda.Device(self.index).use()
@@ -67,8 +69,15 @@ def stream(seed, *key):
     Two keys give independent streams, the same key always the same one: no draw depends on what was drawn before it.
     `seed` is an int or a tuple of ints; `key` any ints and strings.
     """
-    words = repr((seed, *key)).encode()
+    words = repr(_plain((seed, *key))).encode()
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.blake2b(words, digest_size=16).digest(), "little")))
+
+
+def _plain(key):
+    """NumPy's integers and strings as Python's, lists as tuples: what reads alike (in a log, in JSON) draws alike."""
+    if isinstance(key, (tuple, list)):
+        return tuple(map(_plain, key))
+    return str(key) if isinstance(key, str) else index(key)
 
 
 def permutation(seed, *key, n):

@@ -12,7 +12,7 @@ The 1/N stands in the error, so every gradient below it is of the mean loss. Whe
 import numpy as np
 
 from nplearn.backend import array_module
-from nplearn.columns import count, one_hot
+from nplearn.columns import count, one_hot, outside
 from nplearn.errors import BuildError
 
 
@@ -49,8 +49,9 @@ class Loss:
                                  "check the labels or the size of the last layer")
         elif self.classes_only:
             raise BuildError("labels", f"dtype {labels.dtype}", "integers", f"{type(self).__name__} takes class labels")
-        elif labels.shape != (n, *out_shape):
-            raise BuildError("labels", f"shape {labels.shape}", f"{(n, *out_shape)}", "give a target like the output")
+        elif labels.shape != (n, *outside(out_shape)):
+            raise BuildError("labels", f"shape {labels.shape}", f"{(n, *outside(out_shape))}",
+                             "give a target like the output, in rows")
 
 
 class SoftmaxCrossEntropy(Loss):

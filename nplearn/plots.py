@@ -79,6 +79,7 @@ def curves(panels, path, title=""):
                 axis.plot(x, mean, color=colour, ls=dash, marker=mark, markevery=max(1, len(x) // 6), ms=7, label=rule)
                 ends.append((mean[-1], rule, colour))
             axis.set(title=panel.get("title", ""), xlabel=panel["xlabel"], ylabel=panel["ylabel"])
+            axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
             if panel.get("log"):
                 axis.set_yscale("log")
             if "ylim" in panel:

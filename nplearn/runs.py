@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from nplearn.data import Loader
 from nplearn.data.augment import Compose, Flip, Shift
 from nplearn.errors import SettingError
+from nplearn.kernels.threads import blas_threads
 from nplearn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from nplearn.metrics import Probe
 from nplearn.nets import make as make_net
@@ -30,6 +31,7 @@ class Settings:
     lr_steps            {epoch: factor} on the learning rate      decay_steps  likewise on the decay
     augment             pixels of random shift (0 for none; with a horizontal flip where there are colours)
     net_options         keyword arguments of the net, such as {"hidden": [256, 256]}
+    threads             of BLAS; one unless a large net asks for more
     """
 
     net: str = "mlp"
@@ -48,6 +50,7 @@ class Settings:
     seed: int = 0
     dtype: str = "float32"
     device: str = "cpu"
+    threads: int = 1
     net_options: dict = field(default_factory=dict)
 
     def build(self, in_shape, classes):
@@ -61,6 +64,7 @@ class Settings:
 
     def trainer(self, data, folder=None, bar=None, label="", probe=256, save_every=60.0):
         """A Trainer for the data sets (training, test); `probe` training images are measured each epoch (0 for none)."""
+        blas_threads(self.threads)
         training, test = data
         net = self.build(training.inputs.shape[1:], len(training.classes))
         rule = make_rule(self.rule).attach(net, self.seed)

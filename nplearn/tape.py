@@ -17,8 +17,8 @@ from copy import copy
 import numpy as np
 
 from nplearn.backend import stream, to_host
-from nplearn.columns import columns, count, cut, outside
-from nplearn.errors import BuildError
+from nplearn.columns import columns, count, cut
+from nplearn.errors import BuildError, SettingError
 
 
 class Tape:
@@ -51,15 +51,16 @@ class Tape:
     def begin(self, inputs, labels=None, seed=0):
         """Take a batch as rows: inputs (N, features) or (N, H, W, C), labels (N,) classes or (N, ...) targets."""
         net, inputs = self.net, np.asarray(inputs) if isinstance(inputs, (list, tuple)) else inputs
-        if inputs.shape[1:] != outside(net.in_shape) or len(inputs) == 0:
-            raise BuildError("input", f"a batch of shape {inputs.shape}", f"(N, *{outside(net.in_shape)}) with N > 0",
-                             "build the net for this input, or reshape the batch")
+        net.check(inputs)
         nb = cut(len(inputs), net.column_bytes if net.device.xp is np else 0)
+        self.labels = None
         if labels is not None:
             labels = np.asarray(labels) if isinstance(labels, (list, tuple)) else labels
             if self.loss is not None:
                 self.loss.check(to_host(labels), len(inputs), net.out_shape)
             self.labels = net.device.put(columns(labels, nb))
+            if self.labels.dtype.kind == "f":           # targets in the net's precision, so that the error is
+                self.labels = self.labels.astype(net.dtype, copy=False)
         self.input = columns(net.device.put(inputs).astype(net.dtype, copy=False), nb)
         self.seed = seed
         self._forget()
@@ -67,6 +68,9 @@ class Tape:
 
     def run(self, net=None):
         """Forward pass and loss; fills output, values and error; returns the mean loss as a float."""
+        if self.loss is None or self.labels is None:
+            raise BuildError("tape", "no loss" if self.loss is None else "no labels", "both, to run to the error",
+                             "make it with Tape(net, loss) and begin it with labels")
         self.output = (net or self.net).forward(self.input, self)
         self.values, self.error = self.loss(self.output, self.labels)
         return float(self.values.mean())
@@ -83,17 +87,25 @@ class Tape:
 
     def again(self, **how):
         """Another pass of the same batch: same labels, same draws, nothing kept yet; mode "probe" unless told."""
-        other = copy(self)
+        other = self._told(how)
         vars(other).update({"mode": "probe", "exact": False, "collects": True, "upwards": False, **how})
         other._forget()
         return other
 
     def walk(self, **how):
         """Another way down (or, with upwards=True, up) this pass: exact=..., collects=..., records=..."""
-        other = copy(self)
-        vars(other).update(how)
+        other = self._told(how)
         other.kept = {layer: list(values) for layer, values in self.kept.items()}
         other._rewind()
+        return other
+
+    def _told(self, how):
+        """A copy with the settings `how`, which must exist: a misspelt one would change nothing, silently."""
+        other = copy(self)
+        for name, value in how.items():
+            if not hasattr(self, name):
+                raise SettingError("tape", f"{name!r}", "exact, collects, records, upwards or mode", "choose of these")
+            setattr(other, name, value)
         return other
 
     def joins(self, walk):
@@ -112,15 +124,21 @@ class Tape:
         return self.kept[layer]
 
     def arrive(self, net):
-        """A walk that starts at the very top starts anew: called by containers, before their first layer."""
+        """A walk that starts at the very top starts anew: called by containers before their first layer, and by `take`."""
         if net is self.net:
             self._rewind()
 
     def take(self, layer):
         """What `layer` kept at the visit that this walk has come to (the last first, on the way down)."""
-        kept, n = self.kept[layer], self._taken.get(layer, 0)
+        self.arrive(layer)
+        n = self._taken.get(layer, 0)
         self._taken[layer] = n + 1
-        return kept[n] if self.upwards else kept[-1 - n]
+        try:
+            return self.kept[layer][n if self.upwards else -1 - n]
+        except LookupError as error:
+            visits = len(self.kept.get(layer, ()))
+            raise BuildError(layer.path or type(layer).__name__, f"a walk comes by for visit {n + 1}",
+                             f"{visits} visits, as the pass made", "run net.forward(x, tape) first") from error
 
     def feedback(self, layer):
         """The feedback this walk goes through: the layer's own, or the exact one."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nplearn.backend import Device, array_module, like, stream
-from nplearn.columns import columns, cut, inside, nothing_like, over_channels, rows
+from nplearn.columns import columns, cut, inside, nothing_like, outside, over_channels, rows
 from nplearn.errors import BuildError
 from nplearn.feedback import Transport
 from nplearn.layers.initial import XAVIER
@@ -50,6 +50,10 @@ class Layer:
 
     def make(self, ground):
         """Create parameters, once `in_shape`, `out_shape` and `path` are known."""
+
+    def serves(self, in_shape):
+        """Whether a layer built for one shape may stand at a second place with another one."""
+        return False
 
     def forward(self, x, tape=None):
         """Output for x. With a tape, keep what the way back needs; without one, inference: running statistics."""
@@ -103,6 +107,9 @@ class Layer:
         if self.in_shape is None:
             self.in_shape, self.out_shape = in_shape, shape
             self.make(ground)
+        elif tuple(in_shape) != tuple(self.in_shape) and not self.serves(in_shape):
+            raise BuildError(self.path, f"the same layer again, as {path}, on {in_shape}", f"{self.in_shape} there too",
+                             "use a layer of its own at the second place")
         return shape
 
     def infer_at(self, path, in_shape):
@@ -114,8 +121,17 @@ class Layer:
         """Told whether a Param lies below, says whether one lies below what comes next."""
         return below or bool(self.params())
 
+    def check(self, inputs):
+        """`inputs`, as rows, are a batch for this net: or BuildError."""
+        if self.in_shape is None:
+            raise BuildError(type(self).__name__, "a net that is not built", "net.build(in_shape) first", "build it")
+        if inputs.shape[1:] != outside(self.in_shape) or len(inputs) == 0:
+            raise BuildError("input", f"a batch of shape {inputs.shape}", f"(N, *{outside(self.in_shape)}) with N > 0",
+                             "build the net for this input, or reshape the batch")
+
     def predict(self, inputs, batch=256):
         """Rows in, rows out, nothing kept: (N, features) or (N, H, W, C) -> (N, classes) or maps, on the host."""
+        self.check(inputs)
         parts = []
         for start in range(0, len(inputs), batch):
             part = self.device.put(np.asarray(inputs[start:start + batch])).astype(self.dtype, copy=False)

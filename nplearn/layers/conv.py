@@ -38,6 +38,9 @@ class Conv2d(Weighted):
                              "use a larger input, more padding or fewer layers")
         return h, self.n, w
 
+    def serves(self, in_shape):
+        return in_shape[1] == self.in_shape[1]          # a map of another size
+
     def window_for(self, H, W):
         pads = pads_for(self.padding, H, W, self.kernel, self.stride, self.dilation)
         return Window(self.kernel, self.stride, pads, self.dilation)

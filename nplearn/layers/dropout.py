@@ -19,6 +19,9 @@ class Dropout(Layer):
             raise SettingError("Dropout", f"p = {p}", "0 <= p < 1", "choose a probability")
         self.p = p
 
+    def serves(self, in_shape):
+        return True
+
     def forward(self, x, tape=None):
         if tape is None:
             return x

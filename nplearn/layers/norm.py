@@ -26,6 +26,9 @@ class BatchNorm(Layer):
         self.scale, self.shift = Param(ground.put(np.ones(n)), "norm"), Param(ground.put(np.zeros(n)), "norm")
         self.mean, self.variance = ground.device.put(np.zeros(n)), ground.device.put(np.ones(n))   # float64
 
+    def serves(self, in_shape):
+        return len(in_shape) == len(self.in_shape) == 3 and in_shape[1] == self.in_shape[1]
+
     def params(self):
         return {"scale": self.scale, "shift": self.shift}
 

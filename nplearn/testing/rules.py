@@ -17,7 +17,6 @@ from nplearn.layers import holders, weighted
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART
 from nplearn.testing.trial import NETS, Batches, N, Trial, copies, differ
 
-
 # -- claims: each says why it does not hold, or "" --------------------------------------------------------------------
 
 def no_transport(make):

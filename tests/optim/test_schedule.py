@@ -11,7 +11,8 @@ from nplearn.errors import SettingError
 from nplearn.optim import Constant, Cosine, MultiStep, WarmUp, as_schedule, schedule, sgd
 
 EVERY = [Constant(0.1), MultiStep(0.1, {2: 0.5, 7: 0.1}), MultiStep(1, {3: 0.5}, unit="steps"), Cosine(0.2, 10),
-         Cosine(0.2, 10, 0.01, "steps"), WarmUp(0.3, 5), WarmUp(Cosine(1.0, 9), 4, start=0.2, unit="epochs")]
+         Cosine(0.2, 10, 0.01, "steps"), Cosine(0.2, 10, 0.01), WarmUp(0.3, 5), WarmUp(0.3, 5, unit="epochs"),
+         WarmUp(Cosine(1.0, 9), 4, start=0.2, unit="epochs")]
 
 
 def test_constant_is_constant():
@@ -56,7 +57,7 @@ def test_warm_up_rises_towards_the_moving_value_of_its_schedule():
 @given(st.integers(0, 10**6), st.integers(0, 300))
 def test_warm_up_is_its_schedule_from_its_length_on(step, epoch):
     inner = Cosine(0.7, 90, 0.001)
-    assert WarmUp(inner, 20)(step + 20, epoch) == inner(step + 20, epoch)
+    assert WarmUp(inner, 20, start=0.1)(step + 20, epoch) == inner(step + 20, epoch)        # to the bit
 
 
 def test_length_zero_means_at_once():

@@ -20,7 +20,7 @@ from nplearn.layers import (
 from nplearn.optim import SGD
 from nplearn.rules import Backprop, DirectFeedbackAlignment, FeedbackAlignment
 from nplearn.rules import direct_feedback_alignment as page
-from nplearn.testing.strategies import nets, seeds
+from nplearn.testing.strategies import seeds
 from nplearn.testing.trial import NETS, Trial, dense_net, differ, map_net, ready, residual_net
 
 FORMS = ["author", "biotorch"]
@@ -196,7 +196,8 @@ def test_groups_that_do_not_divide_the_outputs_are_refused_in_biotorchs_form_onl
         return conv_above(lambda: Conv2d(4, 3, groups=2))(seed)
     assert Trial(build, dfa(form="biotorch")).rule.arrays()["conv.matrix"].shape == (4, 3, 3, 1)
     def odd(seed):
-        return ready(Sequential(a=Conv2d(4, 1), b=Conv2d(4, 3, groups=2), flatten=Flatten(), fc=Dense(5)), (3, 3, 2), seed)
+        chain = Sequential(a=Conv2d(4, 1), b=Conv2d(4, 3, groups=2), flatten=Flatten(), fc=Dense(5))
+        return ready(chain, (3, 3, 2), seed)
     with pytest.raises(BuildError, match=r'b: 5 outputs for 2 groups; .*form="author"'):
         Trial(odd, dfa(form="biotorch"))
     Trial(odd, dfa()).step(0)
@@ -244,7 +245,7 @@ def test_the_three_meanings_in_residual_nets(residual, form):
         assert abs(signal(trial, first)).max() > 1e-3
         assert type(block.shortcut.feedback) is (Through if residual == "biotorch" else Cut)
         assert type(second.feedback) is (Transport if residual == "block" else Broadcast)
-        if residual == "block":                         # exact inside: the delta of conv1 is backprop's of the block's error
+        if residual == "block":                         # conv1's delta is backprop's of the block's error
             exact = trial.tape.walk(exact=True, records=True)
             block.branch.backward(above, exact)
             assert np.array_equal(exact.deltas[first][0], walk.deltas[first][0])
@@ -289,8 +290,9 @@ def test_a_block_that_the_rule_does_not_serve_stays_open():
 
 # -- settings ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("options, found, known", [({"form": "authors"}, "form 'authors'", "author or biotorch"),
-                                                   ({"residual": "none"}, "residual 'none'", "biotorch or pure or block")])
+@pytest.mark.parametrize("options, found, known", [
+    ({"form": "authors"}, "form 'authors'", "author or biotorch"),
+    ({"residual": "none"}, "residual 'none'", "biotorch or pure or block")])
 def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(options, found, known):
     with pytest.raises(SettingError, match=f"DirectFeedbackAlignment: {found}; expected {known}"):
         DirectFeedbackAlignment(**options)

@@ -64,11 +64,13 @@ def test_the_option_scale_is_that_factor_to_the_bit():
     assert two.rule.settings() == {"scale": 2}
 
 
-FIXED = [FeedbackAlignment, DirectFeedbackAlignment, ProductFeedbackAlignment, lambda: ProductFeedbackAlignment(density=0.5)]
+FIXED = [FeedbackAlignment, DirectFeedbackAlignment, ProductFeedbackAlignment,
+         lambda: ProductFeedbackAlignment(density=0.5)]
+OPTIMISERS = [None, lambda arena: AdamW(arena, 0.01, decay=0.1), lambda arena: RMSprop(arena, 0.001, decay=0.1)]
 
 
 @pytest.mark.parametrize("factory", FIXED)
-@pytest.mark.parametrize("optimise", [None, lambda a: AdamW(a, 0.01, decay=0.1), lambda a: RMSprop(a, 0.001, decay=0.1)])
+@pytest.mark.parametrize("optimise", OPTIMISERS)
 def test_fixed_matrices_stay_to_the_bit_through_fifty_steps_of_momentum_and_decay(factory, optimise):
     trial = Trial(dense_net, factory, optimise=optimise)
     learned = {path for layer in trial.rule.layers for path in (p.path for p in layer.feedback.params().values())}
@@ -125,7 +127,8 @@ def test_feedback_of_the_lowest_layer_influences_nothing(factory):
 
 
 def test_feedback_has_the_law_of_the_weight_it_stands_for_and_a_draw_of_its_own():
-    net = Sequential(fc1=Dense(60), act=Tanh(), fc2=Dense(80, init=LECUN_NORMAL), act2=Tanh(), fc3=Dense(50)).build((9,))
+    net = Sequential(fc1=Dense(60), act=Tanh(), fc2=Dense(80, init=LECUN_NORMAL), act2=Tanh(), fc3=Dense(50))
+    net.build((9,))
     B2, B3 = FeedbackAlignment().attach(net, 0).arrays().values()
     W3 = weighted(net)[2].weight.value
     assert B2.dtype == np.float32 and B2.std() == pytest.approx(60 ** -0.5, rel=0.05) and abs(B2).max() > 3 * B2.std()
@@ -171,7 +174,7 @@ def test_a_layer_used_twice_gets_the_sum_of_both_gradients(factory):
         for trial in one, two:
             for layer in trial.rule.layers:
                 layer.feedback.gather(layer)
-        both = [{**arrays, **layer.feedback.params()} for arrays, layer in zip(both, (shared, lower, upper), strict=True)]
+        both = [{**layer.params(), **layer.feedback.params()} for layer in (shared, lower, upper)]
         assert len(both[0]) == 3
     for name, p in both[0].items():
         wanted = both[1][name].grad + both[2][name].grad
