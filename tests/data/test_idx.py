@@ -110,7 +110,8 @@ def test_a_flipped_bit_in_a_gzip_file_never_changes_an_entry_silently(by_hand, a
     ("train-images-idx3-ubyte", ("train", "images")), ("t10k-labels.idx1-ubyte.gz", ("t10k", "labels")),
     ("train-labels-idx1-ubyte.gz", ("train", "labels")), ("train-images.idx3-ubyte", ("train", "images")),
     ("train-images-idx1-ubyte", None), ("train-labels-idx3-ubyte", None), ("._train-images-idx3-ubyte", None),
-    ("train-images-idx3-ubyte.gz.part", None), ("train-images-idx3-ubyte-gz", None), ("train-imagesidx3-ubyte", None), ("", None)])
+    ("train-images-idx3-ubyte.gz.part", None), ("train-images-idx3-ubyte-gz", None),
+    ("train-imagesidx3-ubyte", None), ("", None)])
 def test_only_the_standard_names_belong_to_a_set(name, expected):
     assert idx.part(name) == expected
 
