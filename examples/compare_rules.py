@@ -4,11 +4,11 @@
     python examples/compare_rules.py --rules backprop,fa,pfa:expand=5 --seeds 5 --epochs 20 --out runs/mine
     python examples/compare_rules.py --data cifar-10 --net lenet --resume
 
-Weights start the same and batches come in the same order under every rule; only the feedback differs. Every rule gets the
-same learning rate; rules whose feedback learns (kp, pfa, pfa-o) get a high decay in the first epochs, as published, since
-it is the decay that makes their feedback forget its random start. Two controls stand beside the rules: hidden layers frozen,
-and backprop whose signal goes to the wrong samples. Written to --out: table.md, results.json (all histories, per layer),
-accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
+Weights start the same and batches come in the same order under every rule; only the feedback differs. Every rule gets
+the same learning rate; rules whose feedback learns (kp, pfa, pfa-o) get a high decay in the first epochs, as published,
+since it is the decay that makes their feedback forget its random start. Two controls stand beside the rules: hidden
+layers frozen, and backprop whose signal goes to the wrong samples. Written to --out: table.md, results.json (all
+histories, per layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
 """
 import argparse
 import json
@@ -86,8 +86,9 @@ def table(results):
     def final(rule, f):
         return [f(result["history"][-1]) for result in results[rule]]
 
-    def step(rule):                                     # the quietest epoch of each seed
-        return min(min(r["step_ms"] for r in result["history"][1:]) for result in results[rule])
+    def step(rule):                                     # the quietest epoch; one resumed at its end has no time
+        times = [r["step_ms"] for result in results[rule] for r in result["history"][1:] if r["step_ms"] is not None]
+        return min(times, default=math.nan)
     reference = step("backprop") if "backprop" in results else math.nan
     order = sorted(results, key=lambda rule: -statistics.mean(final(rule, lambda r: r["test_accuracy"])))
     lines = ["| rule | test accuracy, % | update to backprop's, degrees | weight or path angle, degrees | norm ratio "
@@ -130,9 +131,9 @@ def report(results, out, options, data, figures):
     """All files of --out from what is finished; returns the table."""
     text = table(results)
     write(os.path.join(out, "table.md"), text + "\n")
-    write(os.path.join(out, "results.json"), json.dumps({
-        "options": vars(options), "data": {"name": data[0].name, "source": data[0].source, "records": list(map(len, data))},
-        "runs": [{"rule": rule, **result} for rule, finished in results.items() for result in finished]}))
+    found = {"name": data[0].name, "source": data[0].source, "records": list(map(len, data))}
+    runs = [{"rule": rule, **result} for rule, finished in results.items() for result in finished]
+    write(os.path.join(out, "results.json"), json.dumps({"options": vars(options), "data": found, "runs": runs}))
     if figures:
         draw(results, out, f"{data[0].name}, {options.net}, mean ± s.d. over {options.seeds} seeds")
     return text
@@ -140,7 +141,7 @@ def report(results, out, options, data, figures):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a folder or archive")
+    parser.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
     parser.add_argument("--data-dir", help="where to look for the data set first")
     parser.add_argument("--net", default="mlp", help=", ".join(NETS))
     parser.add_argument("--rules", default="all", help=f"all, or some of {','.join(registry.names(controls=True))}")
@@ -153,13 +154,16 @@ def main():
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args()
     rules = registry.names(controls=True) if options.rules == "all" else \
-        [rule.strip() for rule in registry.split(options.rules)]
+        list(dict.fromkeys(rule.strip() for rule in registry.split(options.rules)))
     pick("net", options.net, NETS)
     for rule in rules:
         registry.make(rule)                             # a misspelt name should fail now
     plots.pyplot()                                      # and so should a missing matplotlib
     if options.epochs < 1 or options.seeds < 1:
         raise SettingError("--epochs, --seeds", f"{options.epochs}, {options.seeds}", "1 or more", "ask for some")
+    if not options.resume and os.path.exists(os.path.join(options.out, "runs")):
+        raise SettingError("--out", f"{options.out}, which holds a comparison", "an empty folder",
+                           "add --resume to go on with it, or choose another folder")
     data = load(options.data, options.data_dir)
     print(f"{data[0].name} from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
     os.makedirs(options.out, exist_ok=True)
@@ -178,12 +182,12 @@ def main():
         finished = {rule: runs for rule, runs in results.items() if runs}
         if finished:
             report(finished, options.out, options, data, figures=True)
-        print(f"\n{sum(map(len, finished.values()))} of {len(rules) * options.seeds} trainings are finished and stand in "
-              f"{options.out}; go on with the same command and --resume")
+        print(f"\n{sum(map(len, finished.values()))} of {len(rules) * options.seeds} trainings are finished and stand "
+              f"in {options.out}; go on with the same command and --resume")
         raise
     print(report(results, options.out, options, data, figures=True))
-    print(f"\nmean ± standard deviation over {options.seeds} seed(s) after {options.epochs} epochs; update angle: mean over "
-          f"hidden layers.\nWritten to {options.out}: table.md, results.json, accuracy.png, angles.png")
+    print(f"\nmean ± standard deviation over {options.seeds} seed(s) after {options.epochs} epochs; update angle: mean "
+          f"over hidden layers.\nWritten to {options.out}: table.md, results.json, accuracy.png, angles.png")
 
 
 if __name__ == "__main__":

@@ -22,28 +22,33 @@ from nplearn.nets import NETS
 from nplearn.rules import registry
 from nplearn.runs import LOSSES, OPTIMISERS, Settings, pick
 
+SIZES = {**dict.fromkeys(("mnist5k", "mnist", "fashion-mnist"), (28, 28, 1)), "cifar-10": (32, 32, 3)}
+
 
 def main(argv=None):
     return guarded(lambda: run(argv), argv)
 
 
 def guarded(function, argv=None):
-    """Run a program's main function: an NplearnError becomes one line and status 2, Ctrl-C status 130."""
+    """Run a program's main function: an error in what it was given becomes one line and status 2, Ctrl-C status 130."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        function()
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):     # a diverging loss has its own error
+            function()
         return _leave(0, argv)
-    except NplearnError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return _leave(2, argv)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return _leave(130, argv)
     except BrokenPipeError:                             # the reader (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _leave(0, argv)
+    except (NplearnError, OSError) as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        said = error if isinstance(error, NplearnError) else NplearnError(
+            error.filename or "a file", error.strerror or error, "a place to read and write", "choose another")
+        print(f"error: {said}", file=sys.stderr)
+        return _leave(2, argv)
 
 
 def _leave(status, argv):
@@ -53,7 +58,8 @@ def _leave(status, argv):
 
 
 def run(argv):
-    parser = argparse.ArgumentParser(prog="python -m nplearn", description="Credit assignment, read, changed and measured.")
+    parser = argparse.ArgumentParser(prog="python -m nplearn",
+                                     description="Credit assignment, read, changed and measured.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, function in {"rules": rules, "scope": scope, "train": train, "evaluate": evaluate_command}.items():
         sub = commands.add_parser(name, help=function.__doc__.split("\n")[0], description=function.__doc__)
@@ -75,7 +81,7 @@ def rules(options):
         options = ", ".join(f"{key} {value}" for key, value in registry.options_of(name).items())
         lines.append((name, rule.idea + (f" ({options})" if options else ""), rule.paper, rule.keeps, rule.learns_when))
     print(table(header, lines, widths=(10, 44, 24, 18, 26)))
-    print("\nOptions follow a colon, as in pfa:expand=5,density=0.3; each is described in the rule's file, nplearn/rules/.")
+    print("\nOptions follow a colon, as in pfa:expand=5,density=0.3; each is described in its file, nplearn/rules/.")
 
 
 def table(header, lines, widths):
@@ -95,15 +101,15 @@ def table(header, lines, widths):
 
 def scope(options):
     """Say for each layer which signal is the rule's, which stays exact backprop, and where nothing is sent."""
-    in_shape, classes = ((32, 32, 3), 10) if options.data.startswith("cifar") else ((28, 28, 1), 10)
-    net = Settings(net=options.net).build(in_shape, classes)
+    in_shape = pick("data", options.data, SIZES)
+    net = Settings(net=options.net).build(in_shape, 10)
     rule = registry.make(options.rule).attach(net, 0)
     lines = [(layer.path, type(layer).__name__, "x".join(map(str, outside(layer.out_shape))), signal(layer))
              for layer in leaves(net)]
     print(f"{options.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule} ({rule.paper}): "
           "what each layer sends to the one below\n")
     print(table(("layer", "kind", "output", "error at its input comes from"), reversed(lines), (24, 18, 12, 62)))
-    print(f"\nThe last layer's delta is the loss's own. Feedback needs {rule.memory() / 2**20:.2f} MiB besides the weights.")
+    print(f"\nThe last layer's delta is the loss's own. Feedback needs {rule.memory() / 2**20:.2f} MiB besides W.")
 
 
 def signal(layer):
@@ -126,20 +132,26 @@ def train(options):
     if options.hidden:
         if options.net != "mlp":
             raise SettingError("--hidden", f"net {options.net}", "mlp", "leave it out")
+        if min(options.hidden) < 1:
+            raise SettingError("--hidden", f"{options.hidden}", "widths of 1 or more", "change them")
         chosen["net_options"] = {"hidden": options.hidden}
     settings = Settings(**chosen)
     pick("net", settings.net, NETS)
     registry.make(settings.rule)                        # a misspelt name should not wait for the data
+    if settings.epochs < 1:
+        raise SettingError("--epochs", f"{settings.epochs}", "1 or more", "ask for some")
     data = load(settings.data, options.data_dir)
     print(f"{data[0].name} from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
     trainer = settings.trainer(data, folder=options.out, bar=True, label=settings.rule)
-    if not options.resume and os.path.exists(trainer.file):
+    os.makedirs(options.out, exist_ok=True)
+    if not options.resume and any(map(os.path.exists, (trainer.file, trainer.file + checkpoint.PREVIOUS))):
         raise SettingError("--out", f"{options.out}, which holds a run", "an empty folder",
                            "add --resume to go on with it, or choose another folder")
     try:
         history = trainer.fit(settings.epochs, resume=options.resume)
     except KeyboardInterrupt:
-        print(f"\nstopped after {trainer.step} updates and saved; go on with the same command and --resume")
+        saved = "and saved" if trainer.whole else "inside the next; the checkpoint before stands"
+        print(f"\nstopped after {trainer.step} updates {saved}; go on with the same command and --resume")
         raise
     last = history[-1]
     print(f"test accuracy {100 * last['test_accuracy']:.2f} % after {last['epoch']} epochs; log and checkpoint in "
@@ -165,14 +177,16 @@ def evaluate_command(options):
     result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype))
     print(f"{settings.net} under {settings.rule}, {meta['step']} updates, on {result['n']} test records of {test.name} "
           f"({test.source})")
-    print(f"loss {result['loss']:.4f}   accuracy {100 * result['accuracy']:.2f} %   top 5 {100 * result['top_k']:.2f} %")
+    print(f"loss {result['loss']:.4f}   accuracy {100 * result['accuracy']:.2f} %   "
+          f"top 5 {100 * result['top_k']:.2f} %")
     print("confusion, a row per true class:")
-    width = max(len(str(result["confusion"].max())), *(len(str(name)) for name in test.classes))
-    for name, counts in zip(test.classes, result["confusion"], strict=True):
+    width = max(len(str(result["confusion"].max())), *(len(str(name)) for name in about["classes"]))
+    for name, counts in zip(about["classes"], result["confusion"], strict=True):
         print(str(name).rjust(width), *(str(n).rjust(width) for n in counts))
     if options.json:
+        text = json.dumps({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in result.items()})
         with open(options.json, "w") as file:
-            json.dump({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in result.items()}, file)
+            file.write(text)
 
 
 def arguments_train(sub):
@@ -182,7 +196,8 @@ def arguments_train(sub):
     sub.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
     sub.add_argument("--data-dir", help="folder that holds the data set")
     for name, help_ in (("epochs", ""), ("batch", "samples an update"), ("lr", "learning rate"), ("momentum", ""),
-                        ("decay", "weight decay"), ("augment", "pixels of random shift"), ("seed", ""), ("threads", "of BLAS")):
+                        ("decay", "weight decay"), ("augment", "pixels of random shift"), ("seed", ""),
+                        ("threads", "of BLAS")):
         default = getattr(Settings(), name)
         sub.add_argument(f"--{name}", type=type(default), default=default, help=f"{help_} (default {default})".strip())
     sub.add_argument("--optimiser", default="sgd", help=", ".join(OPTIMISERS))
@@ -204,7 +219,7 @@ def factors(text):
 def arguments_scope(sub):
     sub.add_argument("--net", default="mlp", help=", ".join(NETS))
     sub.add_argument("--rule", default="fa", help=", ".join(registry.names(controls=True)))
-    sub.add_argument("--data", default="mnist5k", help="decides the size of the input: mnist5k or cifar-10")
+    sub.add_argument("--data", default="mnist5k", help=f"decides the size of the input: {', '.join(SIZES)}")
 
 
 def arguments_evaluate(sub):
@@ -215,4 +230,5 @@ def arguments_evaluate(sub):
     sub.add_argument("--json", help="also write the figures to this file")
 
 
-ARGUMENTS = {"rules": lambda sub: None, "scope": arguments_scope, "train": arguments_train, "evaluate": arguments_evaluate}
+ARGUMENTS = {"rules": lambda sub: None, "scope": arguments_scope, "train": arguments_train,
+             "evaluate": arguments_evaluate}

@@ -25,12 +25,15 @@ OTHERS = ("#8c510a", "#01665e", "#c51b7d", "#4d9221", "#542788", "#b35806", "#21
 
 
 def style(rule):
-    """(colour, dash, mark) of a rule by its short name; the same for every figure and every run."""
-    name = rule.partition(":")[0]
-    if rule in STYLE or name in STYLE:
-        return STYLE.get(rule) or STYLE[name]
-    key = zlib.crc32(rule.encode())
-    return OTHERS[key % len(OTHERS)], ("-", "--", ":")[key // 8 % 3], "osD^vPX*h"[key // 24 % 9]
+    """(colour, dash, mark) of a rule by its short name; the same for every figure and every run.
+
+    With options ("pfa:expand=5") it keeps the colour of its name, and gets a dash and a mark of its own.
+    """
+    if rule in STYLE:
+        return STYLE[rule]
+    name, key = rule.partition(":")[0], zlib.crc32(rule.encode())
+    colour = STYLE[name][0] if name in STYLE else OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
+    return colour, ("-.", (0, (5, 1)), (0, (3, 1, 1, 1)))[key % 3], "<>pdH8"[key // 3 % 6]
 
 
 def pyplot():
@@ -85,8 +88,13 @@ def curves(panels, path, title=""):
             if "ylim" in panel:
                 axis.set_ylim(*panel["ylim"])
             label_ends(axis, ends, panel["x"][-1])
-        handles = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
+        handles = {}
+        for axis in axes[0]:
+            drawn, names = axis.get_legend_handles_labels()
+            handles |= dict(zip(names, drawn, strict=True))
+        if handles:
+            figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)),
+                          frameon=False)
         if title:
             figure.suptitle(title)
         figure.savefig(path, dpi=150)

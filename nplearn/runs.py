@@ -55,7 +55,8 @@ class Settings:
 
     def build(self, in_shape, classes):
         """The net for inputs (H, W, C), built."""
-        return make_net(self.net, in_shape, classes, **self.net_options).build(in_shape, self.seed, self.dtype, self.device)
+        net = make_net(self.net, in_shape, classes, **self.net_options)
+        return net.build(in_shape, self.seed, self.dtype, self.device)
 
     def make_optimiser(self, arena):
         kind = pick("optimiser", self.optimiser, OPTIMISERS)
@@ -63,7 +64,9 @@ class Settings:
         return kind(arena, lr=stepped(self.lr, self.lr_steps), decay=stepped(self.decay, self.decay_steps), **extra)
 
     def trainer(self, data, folder=None, bar=None, label="", probe=256, save_every=60.0):
-        """A Trainer for the data sets (training, test); `probe` training images are measured each epoch (0 for none)."""
+        """A Trainer for the data sets (training, test); `probe` training images are measured each epoch (0: none)."""
+        if self.threads < 1:
+            raise SettingError("threads", f"{self.threads}", "1 or more", "leave it at 1, or give the number of cores")
         blas_threads(self.threads)
         training, test = data
         net = self.build(training.inputs.shape[1:], len(training.classes))
@@ -74,8 +77,10 @@ class Settings:
             shift = Shift(self.augment)
             augment = Compose(shift, Flip()) if training.inputs.shape[3] > 1 else shift
         first = slice(0, min(probe, len(training)))
-        watch = Probe(net, rule, loss, training.normalised(training.inputs[first], self.dtype), training.labels[first]) \
-            if probe else None
+        watch = None
+        if probe:
+            inputs = training.normalised(training.inputs[first], self.dtype)
+            watch = Probe(net, rule, loss, inputs, training.labels[first])
         return Trainer(net, rule, self.make_optimiser(net.arena), loss,
                        Loader(training, self.batch, seed=self.seed, augment=augment, dtype=self.dtype),
                        Loader(test, 500, shuffle=False, dtype=self.dtype), seed=self.seed, probe=watch, folder=folder,

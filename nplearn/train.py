@@ -8,13 +8,11 @@
     rule.phase(net, batches)                             off-line work, if due
 
 A folder, where one is given, holds `log.jsonl` (a line an epoch) and `checkpoint.npz`. Ctrl-C ends the step that is
-being computed, saves, and stops.
+being computed, saves, and stops; a second one stops at once and leaves the last checkpoint as it is.
 """
 import json
 import math
 import os
-import signal
-import threading
 import time
 
 import numpy as np
@@ -22,9 +20,10 @@ from tqdm import tqdm
 
 from nplearn import checkpoint
 from nplearn.backend import permutation, to_host
-from nplearn.errors import TrainingError
+from nplearn.errors import CheckpointError, TrainingError
+from nplearn.interrupts import Interrupts
 from nplearn.kernels import denormals
-from nplearn.layers import everything, weighted
+from nplearn.layers import everything, leaves, weighted
 from nplearn.metrics import evaluate
 from nplearn.tape import Tape
 
@@ -42,8 +41,8 @@ class Trainer:
     about       what else a checkpoint should remember (JSON), such as how to build the net
     """
 
-    def __init__(self, net, rule, optimiser, loss, train, test=None, seed=0, probe=None, folder=None, bar=None, label="",
-                 save_every=60.0, about=None):
+    def __init__(self, net, rule, optimiser, loss, train, test=None, seed=0, probe=None, folder=None, bar=None,
+                 label="", save_every=60.0, about=None):
         self.net, self.rule, self.optimiser, self.loss = net, rule, optimiser, loss
         self.train, self.test, self.seed, self.probe = train, test, seed, probe
         self.folder, self.bar, self.label, self.save_every, self.about = folder, bar, label, save_every, about or {}
@@ -52,6 +51,7 @@ class Trainer:
         self.epoch, self.index, self.step = 0, 0, 0     # where the run stands: epoch, next batch in it, updates done
         self.sums = {"loss": 0.0, "right": 0, "n": 0}   # of the epoch so far
         self.history, self.step_ms = [], []
+        self.whole = True                               # False inside an update, whose half is not to be saved
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
@@ -60,20 +60,23 @@ class Trainer:
 
         With resume=True a checkpoint in the folder is taken up where there is one.
         """
-        if resume and self.folder and os.path.exists(self.file):
-            self.load()
+        resumed = resume and self.folder and self.load()
         own_bar = tqdm(total=epochs * len(self.train), initial=self.step, unit="step") if self.bar is True else None
         bar = own_bar if own_bar is not None else self.bar
+        if resumed and bar is not None and own_bar is None:
+            bar.update(self.step)
         self.saved = time.monotonic()
         try:
             with Interrupts() as interrupted:
                 if self.step == 0 and not self.history:
                     self.measure_start()
-                    self.rule.phase(self.net, Batches(self))
+                    self.whole = False
+                    self.rule.phase(self.net, Batches(self, 0, 0))
+                    self.whole = True
                 while self.epoch < epochs:
                     self.one_epoch(bar, interrupted)
         except KeyboardInterrupt:
-            if self.folder:
+            if self.folder and self.whole:
                 self.save()
             raise
         finally:
@@ -87,13 +90,13 @@ class Trainer:
         for optimiser in (self.optimiser, *self.rule.optimisers().values()):
             optimiser.epoch = self.epoch
         for inputs, labels in self.train.epoch(self.epoch, start=self.index):
-            start = time.perf_counter()
+            start, self.whole = time.perf_counter(), False
             value = self.update(inputs, labels)
             self.step_ms.append(1e3 * (time.perf_counter() - start))
             self.sums["loss"] += value * len(labels)
             self.sums["right"] += self.right()
             self.sums["n"] += len(labels)
-            self.index, self.step = self.index + 1, self.step + 1
+            self.index, self.step, self.whole = self.index + 1, self.step + 1, True
             if bar is not None:
                 bar.set_description_str(f"{self.label} epoch {self.epoch + 1}".strip(), refresh=False)
                 bar.set_postfix_str(f"loss {self.sums['loss'] / self.sums['n']:.3f}, "
@@ -113,12 +116,14 @@ class Trainer:
         tape.begin(inputs, labels, seed=(self.seed, self.step))
         value = tape.run(net)
         if not math.isfinite(value):
-            raise TrainingError(f"epoch {self.epoch + 1}, step {self.step}", f"a loss of {value}; {self.blame()}",
-                                "a finite loss", "lower the learning rate, or look at the feedback's scale")
+            where = f"{self.label} epoch {self.epoch + 1}, step {self.step}".strip()
+            raise TrainingError(where, f"a loss of {value}; {self.blame()}", "a finite loss",
+                                "lower the learning rate, or look at the feedback's scale")
         rule.assign(net, tape)
         self.optimiser.step()
         rule.learn(net, tape)
-        rule.phase(net, Batches(self))
+        ends = self.index + 1 == len(self.train)        # of the epoch: what is due in the next one is due now
+        rule.phase(net, Batches(self, self.step + 1, self.epoch + ends))
         return value
 
     def close_epoch(self):
@@ -126,13 +131,15 @@ class Trainer:
         record = {"epoch": self.epoch + 1, "step": self.step, "train_loss": self.sums["loss"] / n,
                   "train_accuracy": self.sums["right"] / n, **self.optimiser.now,
                   "step_ms": float(np.median(self.step_ms)) if self.step_ms else None, **self.measure()}
+        self.whole = False
         self.epoch, self.index, self.step_ms = self.epoch + 1, 0, []
         self.sums = {"loss": 0.0, "right": 0, "n": 0}
-        self.history.append(record)
+        self.history.append(_plain(record))
+        self.whole = True
         self.write_log()
 
     def measure_start(self):
-        self.history.append({"epoch": 0, "step": 0, **self.measure()})
+        self.history.append(_plain({"epoch": 0, "step": 0, **self.measure()}))
 
     def measure(self):
         """Test loss and accuracy, and the probe's report, as far as they were asked for."""
@@ -150,8 +157,9 @@ class Trainer:
 
     def early_report(self, bar):
         """A first line of the log after a few steps: what a step costs, and whether the loss is sane."""
-        line = {"early": True, "step": self.step, "loss": self.sums["loss"] / self.sums["n"],
-                "step_ms": float(np.median(self.step_ms)), "epoch_seconds": np.median(self.step_ms) * len(self.train) / 1e3}
+        ms = float(np.median(self.step_ms))
+        line = {"early": True, "step": self.step, "loss": self.sums["loss"] / self.sums["n"], "step_ms": ms,
+                "epoch_seconds": ms * len(self.train) / 1e3}
         if self.folder:
             os.makedirs(self.folder, exist_ok=True)
             with open(os.path.join(self.folder, "log.jsonl"), "a") as log:
@@ -161,11 +169,16 @@ class Trainer:
                       f"{line['step_ms']:.1f} ms a step, about {line['epoch_seconds']:.0f} s an epoch")
 
     def blame(self):
-        """The lowest layer that puts out what is not a number, in words."""
+        """The lowest layer where something is not a finite number, in words."""
+        def finite(x):
+            return np.isfinite(to_host(x)).all()
         for layer in weighted(self.net):
-            if not np.isfinite(to_host(layer.weight.value)).all():
+            if not all(map(finite, self.tape.seen(layer))):
+                return f"the input of {layer.path} is not finite"
+            if not all(finite(param.value) for param in layer.params().values()):
                 return f"{layer.path} has weights that are not finite"
-        return "all weights are finite"
+        words = "the loss of a finite output" if finite(self.tape.output) else "the output is not finite"
+        return f"{words}, behind {layer.path}"
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -185,40 +198,65 @@ class Trainer:
 
     def settings(self):
         """What must be the same for a resumed run to be the same run."""
-        return {"rule": [type(self.rule).__name__, self.rule.settings()], "loss": type(self.loss).__name__,
+        net = {layer.path: {"kind": type(layer).__name__, **_options(layer)} for layer in leaves(self.net)}
+        return {"net": net, "order of layers": list(net), "in_shape": self.net.in_shape,
+                "rule": [type(self.rule).__name__, self.rule.settings()], "loss": type(self.loss).__name__,
                 "optimisers": {name: o.settings() for name, o in self.optimisers().items()},
-                "dtype": str(self.net.dtype), "seed": self.seed, "batch": self.train.size, "records": len(self.train.data),
-                "data": self.train.data.name, "loader_seed": self.train.seed, "denormals": denormals.state,
-                "augment": repr(self.train.augment)}
+                "dtype": str(self.net.dtype), "seed": self.seed, "data": self.train.data.name,
+                "records": len(self.train.data), "batch": self.train.size, "loader_seed": self.train.seed,
+                "shuffle": self.train.shuffle, "drop_last": self.train.drop_last, "augment": repr(self.train.augment),
+                "denormals": denormals.state}
 
     def save(self):
         """Write the checkpoint: all that the run needs to go on to the same bits."""
         os.makedirs(self.folder, exist_ok=True)
         states = {f"optim/{name}/{slot}": array for name, o in self.optimisers().items()
                   for slot, array in o.state().items()}
-        meta = {"epoch": self.epoch, "index": self.index, "step": self.step, "sums": self.sums, "history": self.history,
-                "settings": self.settings(), "record": checkpoint.run_record(self.net.device), "about": self.about}
+        meta = {**{name: getattr(self, name) for name in STATE}, "settings": self.settings(),
+                "record": checkpoint.run_record(self.net.device), "about": self.about}
         checkpoint.save(self.file, {**self.arrays(), **states}, _plain(meta))
         self.saved = time.monotonic()
 
     def load(self):
-        """Go on from the checkpoint in the folder; CheckpointError lists every difference if it is another run's."""
-        arrays, meta = checkpoint.load(self.file)
-        where = f"checkpoint {self.file}"
-        checkpoint.compare_settings(_plain(self.settings()), meta["settings"], where)
+        """Go on from the newest whole checkpoint in the folder; False if there is none at all.
+
+        CheckpointError lists every difference if it is another run's.
+        """
+        file = checkpoint.latest(self.file)
+        if file is None:
+            return False
+        if file != self.file:
+            tqdm.write(f"{self.file} is {'damaged' if os.path.exists(self.file) else 'missing'}; going on from {file}, "
+                       "the one before it")
+        arrays, meta = checkpoint.load(file)
+        where = f"checkpoint {file}"
+        if not {"settings", "record", *STATE} <= meta.keys():
+            raise CheckpointError(where, "no state of a training", "a checkpoint that a Trainer wrote",
+                                  "choose another folder, or read it with checkpoint.load")
         optim = {name: array for name, array in arrays.items() if name.startswith("optim/")}
         found = {name: array for name, array in arrays.items() if name not in optim}
-        checkpoint.compare(self.arrays(), found, where)
+        differences = []
+        for compare, mine, theirs in ((checkpoint.compare_settings, _plain(self.settings()), meta["settings"]),
+                                      (checkpoint.compare, self.arrays(), found)):
+            try:
+                compare(mine, theirs, where)
+            except CheckpointError as error:
+                differences.append(error.got)
+        if differences:
+            raise CheckpointError(where, ", ".join(differences), "the settings and arrays of this run",
+                                  "give the settings it was saved with, or another folder")
         for name, optimiser in self.optimisers().items():
             head = f"optim/{name}/"
             optimiser.load({key[len(head):]: array for key, array in optim.items() if key.startswith(head)})
         checkpoint.copy_into(self.arrays(), found, where=where)
-        self.epoch, self.index, self.step = meta["epoch"], meta["index"], meta["step"]
-        self.sums, self.history = meta["sums"], meta["history"]
+        for name in STATE:
+            setattr(self, name, meta[name])
+        self.step_ms = []
         differences = checkpoint.record_differences(meta["record"], checkpoint.run_record(self.net.device))
         for sentence in differences:
             tqdm.write(f"resumed, but bits may differ: {sentence}")
         self.write_log()
+        return True
 
     def write_log(self):
         """The whole history, a line an epoch: after a resume no epoch stands twice."""
@@ -231,50 +269,38 @@ class Trainer:
 
 
 EARLY = 10                                              # steps before the early report
+STATE = ("epoch", "index", "step", "sums", "history")   # what a checkpoint holds of the Trainer itself
 
 
 class Batches:
     """Training batches for a rule's off-line phase, as begun tapes, in an order of their own.
 
-    `step` and `epoch` say where the run stands. The order is keyed by (seed, "phase", step): it changes no data order,
-    and is the same after a resume.
+    `step` and `epoch` are those of the next update. The order is keyed by (seed, "phase", step): it changes no data
+    order, and is the same after a resume. There is no last batch: a rule takes as many as it wants.
     """
 
-    def __init__(self, trainer):
-        self.trainer, self.step, self.epoch = trainer, trainer.step, trainer.epoch
+    def __init__(self, trainer, step, epoch):
+        self.trainer, self.step, self.epoch, self.drawn = trainer, step, epoch, 0
 
     def __iter__(self):
-        loader, seed = self.trainer.train, self.trainer.seed
-        data, order = loader.data, permutation(seed, "phase", self.step, n=len(loader.data))
-        for i, start in enumerate(range(0, len(order) - loader.size + 1, loader.size)):
-            records = order[start:start + loader.size]
-            yield self.trainer.phase_tape.begin(data.normalised(data.inputs[records], loader.dtype), data.labels[records],
-                                                seed=(seed, "phase", self.step, i))
-
-
-class Interrupts:
-    """While it holds, a first Ctrl-C only makes it true (the step is finished and saved); a second stops at once."""
-
-    def __init__(self):
-        self.came = False
-
-    def __bool__(self):
-        return self.came
-
-    def __enter__(self):
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
-            self.before = signal.signal(signal.SIGINT, self.note)
         return self
 
-    def __exit__(self, *_):
-        if self.main:
-            signal.signal(signal.SIGINT, self.before)
+    def __next__(self):
+        loader, seed = self.trainer.train, self.trainer.seed
+        data, size = loader.data, min(loader.size, len(loader.data))
+        turn, i = divmod(self.drawn, len(data) // size)
+        if i == 0:
+            self.order = permutation(seed, "phase", self.step, turn, n=len(data))
+        records, self.drawn = self.order[i * size:(i + 1) * size], self.drawn + 1
+        return self.trainer.phase_tape.begin(data.normalised(data.inputs[records], loader.dtype), data.labels[records],
+                                             seed=(seed, "phase", self.step, turn, i))
 
-    def note(self, number, frame):
-        if self.came:
-            raise KeyboardInterrupt
-        self.came = True
+
+def _options(layer):
+    """What a layer was made with, as far as its arrays do not say it (a probability, a stride, ...)."""
+    told = "path", "in_shape", "out_shape", "sends", "column_bytes", "init", "window", "uses"
+    return {name: value for name, value in vars(layer).items()
+            if name not in told and isinstance(value, (bool, int, float, str, tuple))}
 
 
 def _plain(x):

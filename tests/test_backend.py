@@ -33,14 +33,16 @@ def test_a_stream_depends_on_its_key_and_not_on_what_was_drawn_before():
     alone = stream(1, "b").random(5)
     stream(1, "a").random(1000)
     assert np.array_equal(stream(1, "b").random(5), alone)
-    keys = [(1, "b"), (1, "c"), (2, "b"), (1, "b", 0), (1,), ((1, "b"),), (1, "bc"), (1, "b", "c"), ("1", "b"), (12,), (1, 2)]
+    keys = [(1, "b"), (1, "c"), (2, "b"), (1, "b", 0), (1,), ((1, "b"),), (1, "bc"), (1, "b", "c"), ("1", "b"), (12,),
+            (1, 2)]
     draws = {tuple(stream(*key).random(2)) for key in keys}
     assert len(draws) == len(keys)
 
 
 def test_a_key_read_back_from_a_log_or_from_numpy_draws_the_same():
     wanted = stream((3, 4), "a", 5).random()
-    assert stream([3, 4], "a", 5).random() == stream((np.int64(3), np.uint8(4)), np.str_("a"), np.int32(5)).random() == wanted
+    assert stream([3, 4], "a", 5).random() == wanted
+    assert stream((np.int64(3), np.uint8(4)), np.str_("a"), np.int32(5)).random() == wanted
     with pytest.raises(TypeError):
         stream(0.5, "a")
 
@@ -59,7 +61,8 @@ def test_host_arrays_are_numpys_and_go_nowhere():
     assert Device().put(x) is x and Device("cpu").xp is np
 
 
-@pytest.mark.parametrize("name", ["tpu", "", "CPU", "cpu:0", "cpu:", "gpu:", "gpu:x", "gpu:-1", "gpu:1.5", "gpu:0:1", "gpu:²"])
+@pytest.mark.parametrize("name", ["tpu", "", "CPU", "cpu:0", "cpu:", "gpu:", "gpu:x", "gpu:-1", "gpu:1.5", "gpu:0:1",
+                                  "gpu:²"])
 def test_a_device_that_does_not_exist_is_refused(name):
     with pytest.raises(SettingError, match="cpu, gpu or gpu:N"):
         Device(name)
@@ -107,8 +110,9 @@ def test_a_missing_driver_is_said_in_words(monkeypatch):
 
 @pytest.mark.parametrize("kind", [NplearnError, BuildError, SettingError, DataError, CheckpointError, TrainingError])
 def test_an_error_says_where_what_was_found_what_was_expected_and_what_to_do(kind):
-    error = kind("fc2", "a 10 x 512 matrix", "512 x 512", "attach after build()")
+    parts = "fc2", "a 10 x 512 matrix", "512 x 512", "attach after build()"
+    error = kind(*parts)
     assert str(error) == "fc2: a 10 x 512 matrix; expected 512 x 512; attach after build()."
-    assert (error.where, error.got, error.expected, error.do) == ("fc2", "a 10 x 512 matrix", "512 x 512", "attach after build()")
+    assert (error.where, error.got, error.expected, error.do) == parts
     again = error.__reduce__()
     assert str(again[0](*again[1])) == str(error) and isinstance(error, NplearnError)

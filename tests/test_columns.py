@@ -42,7 +42,7 @@ def resnet_bytes():
 
 @pytest.mark.parametrize("n, column_bytes, nb", [
     (128, resnet_bytes(), 16),                          # 3 MiB / 192 KiB = 16
-    (128, 4 * 5 * 3 * 32 * 32, 32),                     # LeNet 5x5 on CIFAR: 51.2, hence 48; 32 and 64 are as near, 32 wins
+    (128, 4 * 5 * 3 * 32 * 32, 32),                     # LeNet 5x5 on CIFAR: 51.2, so 48; 32 is as near as 64
     (128, 4 * 3 * 64 * 56 * 56, 4),                     # 2.3 MiB a sample: more than half the cache
     (100, resnet_bytes(), 20),                          # divisors of 100 in 8..64: 10, 20, 25, 50
     (127, resnet_bytes(), 127),                         # a prime: one chunk

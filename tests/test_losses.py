@@ -28,7 +28,8 @@ def test_the_error_is_the_derivative_of_the_mean_value(loss, seed, K, cut):
     u, h = noise(seed + 1, y.shape), 1e-4
     at = {step: loss(y + step * h * u, labels)[0].mean() for step in (-2, -1, 1, 2)}
     numeric = (4 * (at[1] - at[-1]) / (2 * h) - (at[2] - at[-2]) / (4 * h)) / 3
-    assert abs(numeric - np.vdot(error, u)) < 1e-9 * max(1, np.linalg.norm(error) * np.linalg.norm(u), *np.abs(list(at.values())))
+    scale = max(1, np.linalg.norm(error) * np.linalg.norm(u), *map(abs, at.values()))
+    assert abs(numeric - np.vdot(error, u)) < 1e-9 * scale
 
 
 @given(seeds(), st.integers(1, 7), chunkings())
@@ -52,7 +53,8 @@ def test_targets_like_the_output_are_taken_as_they_are(loss, shape):
     values, error = loss(columns(y, 2), columns(t, 2))
     s = 1 / (1 + np.exp(-y))
     axes = tuple(range(1, y.ndim))
-    wanted = ((y - t) ** 2 / 2 if isinstance(loss, SquaredError) else -t * np.log(s) - (1 - t) * np.log(1 - s)).sum(axis=axes)
+    terms = (y - t) ** 2 / 2 if isinstance(loss, SquaredError) else -t * np.log(s) - (1 - t) * np.log(1 - s)
+    wanted = terms.sum(axis=axes)
     close(rows(values), wanted, y.size, scale=10)
     close(rows(error), ((y if isinstance(loss, SquaredError) else s) - t) / 6, scale=10)
 

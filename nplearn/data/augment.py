@@ -84,7 +84,7 @@ def draws(seed, key, epoch, indices):
     """The 64-bit word of each record: uint64 (n,), a pure function of (seed, key, epoch, index)."""
     indices = np.asarray(indices, np.int64)
     n = 1 << int(indices.max(initial=0)).bit_length()   # a longer draw begins with the shorter one
-    return _words(plain(seed), key, operator.index(epoch), n)[indices]
+    return _words(plain(seed), key, epoch, n)[indices]
 
 
 @lru_cache(maxsize=8)
@@ -95,8 +95,8 @@ def _words(seed, key, epoch, n):
 
 
 def plain(seed):
-    """An int or tuple of ints as Python's own: a stream's key is spelt out, and NumPy's are spelt otherwise."""
+    """A seed as a cache can keep it: an int, or a tuple of ints, which a list (JSON has no tuples) means too."""
     try:
-        return tuple(map(operator.index, seed)) if isinstance(seed, tuple) else operator.index(seed)
+        return tuple(map(operator.index, seed)) if isinstance(seed, tuple | list) else operator.index(seed)
     except TypeError as error:
         raise SettingError("seed", f"{seed!r}", "an int or a tuple of ints", "give one") from error

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nplearn.data import archive, cifar, idx
+from nplearn.data import archive, idx
 from nplearn.errors import DataError
 
 # The MD5 sums are the published ones: Fashion-MNIST's stand in its own README, CIFAR-10's on its page
@@ -85,9 +85,7 @@ def known_name(path):
 
 def match(place, name):
     """The Path of set `name` in the folder `place`, or None. Python (pickle) versions of a set do not count."""
-    if (place / name).is_dir():
-        return place / name
-    try:
+    try:                                                # sorted: the name itself comes before all that go on after it
         entries = sorted(entry for entry in place.iterdir() if is_named(entry.name, name))
     except OSError:                                     # not there, or not ours to read
         return None
@@ -131,9 +129,9 @@ def _publish(folder, target):
 def _absent(name, data_dir, why="", install=False):
     searched = places(data_dir)
     base, files = PUBLISHED.get(name, ("the datasets/ folder of nplearn's repository", [f"{f}.gz" for f in idx.FILES]))
-    folder = searched[0] / (cifar.FOLDER if name in cifar.KNOWN else name)
+    home = Path(data_dir or os.environ.get("NPLEARN_DATA") or cache())
     do = f"take {', '.join(files)} from {base} and put {'them' if len(files) > 1 else 'it, or what it unpacks to,'} "
-    do += f"into {folder if len(files) > 1 else searched[0]}"
+    do += f"into {home / name if len(files) > 1 else home}"
     if install:
         do += ", or have it fetched: pip install 'nplearn[data]'"
     return DataError(f"data set {name}", f"not found in {', '.join(map(str, dict.fromkeys(searched)))}{why}",

@@ -3,5 +3,5 @@ from nplearn.metrics.accuracy import accuracy, confusion, evaluate, top_k
 from nplearn.metrics.angles import angle, mean_sample_angle, norm, ratio, sign_agreement
 from nplearn.metrics.probe import Probe
 
-__all__ = ["Probe", "accuracy", "angle", "confusion", "evaluate", "mean_sample_angle", "norm", "ratio", "sign_agreement",
-           "top_k"]
+__all__ = ["Probe", "accuracy", "angle", "confusion", "evaluate", "mean_sample_angle", "norm", "ratio",
+           "sign_agreement", "top_k"]

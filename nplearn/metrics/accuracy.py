@@ -29,6 +29,8 @@ def evaluate(net, loss, loader, k=5):
     """
     outputs, labels, total = [], [], 0.0
     for inputs, truth in loader.epoch(0):
+        net.check(inputs)
+        loss.check(truth, len(truth), net.out_shape)
         nb = cut(len(inputs), net.column_bytes if net.device.xp is np else 0)
         x = columns(net.device.put(inputs).astype(net.dtype, copy=False), nb)
         output = net.forward(x)

@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 from nplearn.backend import to_host
+from nplearn.columns import columns, rows
 from nplearn.layers import weighted
 from nplearn.metrics.angles import angle, mean_sample_angle, norm, ratio, sign_agreement
 from nplearn.tape import Tape
@@ -62,14 +63,19 @@ def _layer(layer, tape, mine, true, gradient):
     if B is not None:
         found |= {"feedback_norm": norm(B), "weight_angle": angle(B, W), "norm_ratio": ratio(B, W),
                   "sign_agreement": sign_agreement(B, W)}
-    d, e = (np.concatenate([to_host(x) for x in walk.deltas.get(layer, [np.zeros((1, 1, 1))])], axis=-1)
-            for walk in (mine, true))
+    d, e = (_joined(walk.deltas.get(layer, [np.zeros((1, 1, 1))])) for walk in (mine, true))
     eps, tiny = np.finfo(W.dtype).eps, np.finfo(W.dtype).tiny
     found["delta_norm"], found["delta_norm_backprop"] = norm(d), norm(e)
-    found["delta_angle"] = angle(d, e) if d.shape == e.shape else math.nan
+    found |= {"delta_angle": math.nan, "delta_angle_samples": math.nan, "samples_left_out": 0}
     if d.shape == e.shape:
+        found["delta_angle"] = angle(d, e)
         found["delta_angle_samples"], found["samples_left_out"] = mean_sample_angle(d, e)
     inputs = math.sqrt(sum(norm(x) ** 2 for x in tape.seen(layer)))
-    found["below_floor"] = [name for name, low in (
-        ("gradient", norm(exact) <= 16 * eps * inputs * norm(e)), ("delta", norm(e) <= tiny * math.sqrt(e.size))) if low]
+    low = {"gradient": norm(exact) <= 16 * eps * inputs * norm(e), "delta": norm(e) <= tiny * math.sqrt(e.size)}
+    found["below_floor"] = [name for name in low if low[name]]
     return found
+
+
+def _joined(deltas):
+    """The deltas of all visits as columns (1, entries of a sample, N): maps of two visits may differ in size."""
+    return columns(np.concatenate([rows(to_host(x)).reshape(x.shape[0] * x.shape[-1], -1) for x in deltas], axis=1))

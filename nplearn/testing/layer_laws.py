@@ -62,8 +62,8 @@ def linear(check, run):
 def mixes(check, run):
     """B (n, N) takes n output channels to N; in a layer of groups it keeps to the blocks."""
     layer, x = run.layer, run.x
-    for wide in (1, 3):
-        n, N, g = layer.n_out, wide * layer.groups + layer.n_out * (wide == 3), layer.groups
+    n, g = layer.n_out, layer.groups
+    for N in dict.fromkeys((g, n, n + 3 * g)):
         B = run.noise((n, N)) * np.kron(np.eye(g), np.ones((n // g, N // g))).astype(run.dtype)
         W, R = run.noise(layer.weight.value.shape), run.noise(layer.draw(np.random.default_rng(run.seed), N).shape)
         a = layer.apply(x, W)

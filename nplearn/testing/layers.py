@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nplearn.errors import SettingError
 from nplearn.testing.layer_laws import CONTRACT
 from nplearn.testing.layer_run import Run
 from nplearn.testing.strategies import Case, chunkings, dtypes, seeds
@@ -26,6 +27,8 @@ def check_layer(layer, in_shapes=None, examples=None):
     """
     cases = layer
     if not isinstance(layer, st.SearchStrategy):
+        if in_shapes is None:
+            raise SettingError("check_layer", "no in_shapes", "shapes of a sample, as [(5,), (8, 6, 3)]", "give some")
         shapes = in_shapes if isinstance(in_shapes, st.SearchStrategy) else st.sampled_from(list(in_shapes))
         says = type(layer()).__name__
         cases = shapes.map(lambda shape: Case(says, layer, tuple(shape)))
@@ -35,12 +38,18 @@ def check_layer(layer, in_shapes=None, examples=None):
               report_multiple_bugs=False, suppress_health_check=list(HealthCheck))
     @given(cases, chunkings(), dtypes(), seeds())
     def holds(case, cut, dtype, seed):
-        _hold(Run(case, cut, dtype, seed, report))
+        try:
+            run = Run(case, cut, dtype, seed, report)
+        except Exception as error:
+            raise AssertionError(f"{case}, batch cut {cut}: no pass: {type(error).__name__}: {error}") from error
+        _hold(run)
 
     with np.errstate(over="raise", invalid="raise", divide="raise", under="ignore"):
         holds()
     idle = [law for law in report.expected if not report.laws[law]]
     assert not idle, f"{report.layer}: these laws apply and never ran a check: {', '.join(idle)}"
+    most = (report.laws["derivatives"] + report.laws["used twice"]) / 4
+    assert report.kinks < most, f"{report.layer}: {report.kinks} points had no derivative, fewer than {most} may"
     return report
 
 
@@ -69,14 +78,14 @@ def _hold(run):
         if applies(run):
             report.expected.add(law)
             try:
-                check(partial(_checked, run, law), run)
+                check(partial(checked, run, law), run)
             except AssertionError:
                 raise
             except Exception as error:
                 raise AssertionError(f"law broken, {law}: {run}: {type(error).__name__}: {error}") from error
 
 
-def _checked(run, law, holds, says):
+def checked(run, law, holds, says):
     """One check: counted, and an AssertionError that says what broke where unless it holds."""
     run.report.laws[law] += 1
     assert holds, f"law broken, {law}: {run}: {says}"

@@ -96,6 +96,7 @@ def test_a_missing_set_says_where_it_was_looked_for_and_what_to_put_there(tmp_pa
     assert all(str(place) in message for place in locate.places(tmp_path / "data"))
     base, files = locate.PUBLISHED[name]
     assert base in message and all(file in message for file in files)
+    assert re.search(f"put .* into {re.escape(str(tmp_path / 'data'))}", message)
     assert "pip" not in message                         # it was not asked to fetch anything
 
 
@@ -110,7 +111,7 @@ def test_without_pooch_the_message_says_how_to_install_it(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)     # an import of it fails
     with pytest.raises(DataError, match=re.escape("pip install 'nplearn[data]'")) as caught:
         load("mnist")
-    assert str(home) in str(caught.value) and not home.exists()
+    assert f"put them into {home / 'mnist'}" in str(caught.value) and not home.exists()
 
 
 def stand_in(files, fail=None):
@@ -168,6 +169,20 @@ def test_a_checksum_that_is_not_the_published_one_leaves_nothing_behind(home, mo
     with pytest.raises(DataError, match="does not match"):
         load("mnist")
     assert os.listdir(home) == []
+
+
+def test_a_set_is_not_found_while_it_is_fetched(home, monkeypatch, by_hand):
+    files, _ = by_hand.idx_set()
+    publish(monkeypatch, "mnist", files)
+    pooch, found = stand_in(files), []
+
+    def looking(url, known_hash, fname, **settings):
+        found.append(locate.match(home, "mnist"))       # what a second process, or one after a kill, would find
+        pooch.retrieve(url, known_hash, fname, **settings)
+
+    monkeypatch.setitem(sys.modules, "pooch", SimpleNamespace(retrieve=looking))
+    load("mnist")
+    assert found == [None] * 4
 
 
 def test_an_interrupted_fetch_leaves_nothing_behind(home, monkeypatch, by_hand):

@@ -11,7 +11,7 @@ from tests.helpers import close
 def test_windows_are_the_patches_that_slicing_a_padded_map_gives(case, seed):
     layer = case.make().build(case.in_shape, seed, np.float64)
     w, groups, x = layer.window, layer.groups, columns(noise(seed, (2, *case.in_shape)))[0]
-    (H, C, W, nb), (h, _, wide) = x.shape, layer.out_shape
+    (_, C, _, nb), (h, _, wide) = x.shape, layer.out_shape
     padded = np.pad(x, (w.pads[0], (0, 0), w.pads[1], (0, 0)))
     found = conv.windows(x, w, groups).reshape(groups, h, *w.kernel, C // groups, wide, nb)
     for g, row, i, j, column in np.ndindex(groups, h, *w.kernel, wide):

@@ -59,7 +59,8 @@ def test_building_again_makes_the_same_net_anew():
 
 
 def test_holders_are_weighted_layers_and_ports():
-    net = Sequential(conv=Conv2d(3, 3), block=Residual(conv=Conv2d(3, 3)), flatten=Flatten(), fc=Dense(2)).build((5, 4, 2))
+    net = Sequential(conv=Conv2d(3, 3), block=Residual(conv=Conv2d(3, 3)), flatten=Flatten(), fc=Dense(2))
+    net.build((5, 4, 2))
     assert [layer.path for layer in holders(net)] == ["conv", "block.branch.conv", "block.shortcut", "fc"]
     assert all(layer.feedback is layer.exact for layer in holders(net))
     assert isinstance(net.layers[1].shortcut, Port)

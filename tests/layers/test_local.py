@@ -51,7 +51,8 @@ def test_each_position_has_a_bias_and_a_matrix_of_its_own():
 
 
 @pytest.mark.parametrize("layer, in_shape, words", [
-    (LocallyConnected2d(4, 3), (7,), "a map"), (LocallyConnected2d(4, 5, padding="valid"), (4, 9, 2), "a map of 4 x 9")])
+    (LocallyConnected2d(4, 3), (7,), "a map"),
+    (LocallyConnected2d(4, 5, padding="valid"), (4, 9, 2), "a map of 4 x 9")])
 def test_what_cannot_fit_is_refused_at_build_with_the_layers_path(layer, in_shape, words):
     with pytest.raises(BuildError, match=words) as caught:
         Sequential(local=layer).build(in_shape)

@@ -38,7 +38,7 @@ def test_a_name_that_no_net_has_is_refused_with_those_that_exist():
         make("lenett", (28, 28, 1), 10)
 
 
-@pytest.mark.parametrize("channels, size, path", [(3, 8, "pool2"), (3, 4, "conv2"), (3, 13, "conv3"), (1, 3, "conv3")])
+@pytest.mark.parametrize("channels, size, path", [(3, 8, "pool2"), (3, 4, "conv2"), (3, 13, "conv3"), (1, 3, "conv2")])
 def test_a_net_too_small_for_its_input_says_which_layer_does_not_fit(channels, size, path):
     if channels == 1:                                   # the grey form pads to 32, so give it less than it was told
         net = lenet(10, 1, 28)
@@ -46,7 +46,7 @@ def test_a_net_too_small_for_its_input_says_which_layer_does_not_fit(channels, s
         net = lenet(10, channels, size)
     with pytest.raises(BuildError, match="use a larger input") as caught:
         net.build((size, size, channels))
-    assert caught.value.where in (path, "conv2", "conv3", "pool2")
+    assert caught.value.where == path
 
 
 def test_nets_keep_the_layer_contract(contract):
@@ -67,8 +67,8 @@ def twin_lenet(torch, net, channels, size):
     else:
         convs = [nn.Conv2d(channels, 32, 3), nn.Conv2d(32, 64, 3), nn.Conv2d(64, 128, 3)]
         tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, f2.n)]
-    twin = nn.Sequential(convs[0], nn.ReLU(), nn.MaxPool2d(2), convs[1], nn.ReLU(), nn.MaxPool2d(2), convs[2], nn.ReLU(), *tail)
-    twin = twin.double()
+    twin = nn.Sequential(convs[0], nn.ReLU(), nn.MaxPool2d(2), convs[1], nn.ReLU(), nn.MaxPool2d(2),
+                         convs[2], nn.ReLU(), *tail).double()
     theirs = [m for m in twin if isinstance(m, (nn.Conv2d, nn.Linear))]
     with torch.no_grad():
         for ours, layer in zip((c1, c2, c3, f1, f2), theirs, strict=True):
@@ -142,11 +142,11 @@ def test_a_lenets_gradient_is_that_of_its_loss(seed):
     tape = Tape(net, SoftmaxCrossEntropy()).begin(x, labels)
     tape.run()
     net.backward(tape.error, tape)
-    gradient, start, h = net.arena.grad.copy(), net.arena.value.copy(), 1e-6
+    gradient, start, h = net.arena.grad.copy(), net.arena.value.copy(), 1e-8       # few kinks lie within h
     u = net.arena.where(lambda p: True) * noise(seed, start.shape)
 
     def value(step):
         net.arena.value[...] = start + step * u
         return tape.begin(x, labels).run()
     numeric = (value(h) - value(-h)) / (2 * h)
-    assert abs(numeric - gradient @ u) < 1e-4 * abs(gradient @ u) + 1e-6
+    assert abs(numeric - gradient @ u) < 1e-5 * np.linalg.norm(gradient) * np.linalg.norm(u)

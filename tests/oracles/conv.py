@@ -4,7 +4,7 @@ from scipy.signal import correlate2d
 
 
 def pads_of(padding, sizes, kernel, stride, dilation):
-    """((top, bottom), (left, right)), spelled out anew: "same" gives ceil(n / stride) outputs, the odd pad goes last."""
+    """((top, bottom), (left, right)), spelled out anew: "same" gives ceil(n / stride) outputs, an odd pad goes last."""
     if padding == "same":
         found = []
         for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
@@ -35,10 +35,9 @@ def conv2d(x, W, stride=(1, 1), padding="valid", dilation=(1, 1), groups=1):
         for column in range(w):
             for o in range(n_out):
                 first = (o // (n_out // groups)) * c
-                for i in range(kh):
-                    for j in range(kw):
-                        seen = x[:, row * stride[0] + i * dilation[0], column * stride[1] + j * dilation[1], first:first + c]
-                        y[:, row, column, o] += seen @ W[o, i, j]
+                for i, j in np.ndindex(kh, kw):
+                    seen = x[:, row * stride[0] + i * dilation[0], column * stride[1] + j * dilation[1]]
+                    y[:, row, column, o] += seen[:, first:first + c] @ W[o, i, j]
     return y
 
 

@@ -1,4 +1,4 @@
-"""A locally connected layer by loops: maps as rows (N, H, W, C), W (H', W', n_out, kh kw C) with taps in (i, j, c) order."""
+"""A locally connected layer by loops: rows (N, H, W, C), W (H', W', n_out, kh kw C) with taps in (i, j, c) order."""
 import numpy as np
 
 from tests.oracles.conv import padded, pads_of

@@ -7,7 +7,14 @@ from nplearn.feedback import Transport
 from nplearn.layers import LECUN_NORMAL, Dense, ReLU, Sequential, Tanh, weighted
 from nplearn.losses import SoftmaxCrossEntropy, SquaredError
 from nplearn.optim import SGD, AdamW, RMSprop
-from nplearn.rules import Backprop, DirectFeedbackAlignment, FeedbackAlignment, ProductFeedbackAlignment
+from nplearn.rules import (
+    Backprop,
+    DirectFeedbackAlignment,
+    FeedbackAlignment,
+    FixedRandomSignConcordant,
+    KolenPollack,
+    ProductFeedbackAlignment,
+)
 from nplearn.testing.strategies import nets, seeds
 from nplearn.testing.trial import NETS, Trial, copies, dense_net, differ, map_net, ready, residual_net
 
@@ -136,6 +143,18 @@ def test_feedback_has_the_law_of_the_weight_it_stands_for_and_a_draw_of_its_own(
     assert abs((B3 * W3).sum()) < 4 * np.sqrt(W3.size) * W3.std() ** 2
     other = Sequential(fc1=Dense(4), act=Tanh(), fc2=Dense(80), act2=Tanh(), fc3=Dense(50)).build((9,))
     assert np.array_equal(FeedbackAlignment().attach(other, 0).arrays()["fc3.matrix"], B3)   # whatever the others draw
+
+
+DRAWN = [FeedbackAlignment, ProductFeedbackAlignment, KolenPollack, FixedRandomSignConcordant, DirectFeedbackAlignment]
+
+
+@pytest.mark.parametrize("factory", DRAWN)
+def test_no_two_layers_draw_alike(factory):
+    def build(seed):
+        return ready(Sequential(Dense(5), Tanh(), Dense(5), Tanh(), Dense(5), Tanh(), Dense(3)), (4,), seed)
+    arrays = Trial(build, factory).rule.arrays()
+    pairs = [(arrays[path], arrays[path.replace("2.", "4.")]) for path in arrays if path.startswith("2.")]
+    assert pairs and not any(np.array_equal(one, two) for one, two in pairs)
 
 
 # -- a layer used twice in a pass -------------------------------------------------------------------------------------
