@@ -16,7 +16,6 @@ from nplearn.columns import outside
 from nplearn.data import Loader, load
 from nplearn.errors import CheckpointError, NplearnError, SettingError
 from nplearn.layers import leaves
-from nplearn.layers.base import Weighted
 from nplearn.metrics import evaluate
 from nplearn.nets import NETS
 from nplearn.rules import registry
@@ -119,9 +118,9 @@ def signal(layer):
     if not layer.sends:
         learns = ", its feedback learns and drives nothing" if layer.feedback.params() else ""
         return f"none: no parameters below{learns}"
-    if isinstance(layer, Weighted) and layer.feedback is not layer.exact:
-        return f"the rule: {layer.feedback.says}"
-    return layer.feedback.says
+    if layer.feedback.says == layer.exact.says:
+        return layer.exact.says
+    return f"the rule: {layer.feedback.says}"
 
 
 # -- train and evaluate -----------------------------------------------------------------------------------------------

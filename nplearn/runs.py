@@ -60,6 +60,8 @@ class Settings:
 
     def make_optimiser(self, arena):
         kind = pick("optimiser", self.optimiser, OPTIMISERS)
+        if not 0 <= self.momentum < 1:
+            raise SettingError("momentum", f"{self.momentum}", "0 or more and below 1", "change it")
         extra = {"momentum": self.momentum} if kind in (SGD, RMSprop, BatchManhattan) else {}
         return kind(arena, lr=stepped(self.lr, self.lr_steps), decay=stepped(self.decay, self.decay_steps), **extra)
 

@@ -333,15 +333,15 @@ def test_a_process_killed_while_it_saves_goes_on_a_thousand_times(path):
 
 def test_the_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
     save(path, *generation(1))
-    events, fsync = [], os.fsync
+    events, fsync, link, replace = [], os.fsync, os.link, os.replace
 
     def synced(handle):
         state = os.fstat(handle)
         events.append("sync folder" if stat.S_ISDIR(state.st_mode) else f"sync {state.st_size} bytes")
         fsync(handle)
     monkeypatch.setattr(os, "fsync", synced)
-    for name in ("link", "replace"):
-        monkeypatch.setattr(os, name, lambda *paths, name=name, call=getattr(os, name): events.append(name) or call(*paths))
+    monkeypatch.setattr(os, "link", lambda *paths: events.append("link") or link(*paths))
+    monkeypatch.setattr(os, "replace", lambda *paths: events.append("replace") or replace(*paths))
     save(path, *generation(2))
     assert events == [f"sync {os.path.getsize(path)} bytes", "link", "replace", "sync folder"]
 

@@ -5,7 +5,6 @@ Oracles: the hand-written loop; the run that was never stopped; the settings tha
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -453,27 +452,27 @@ def test_resume_without_a_checkpoint_starts(tmp_path, straight):
 # -- other processes --------------------------------------------------------------------------------------------------
 
 CHILD = textwrap.dedent("""
-    import sys, time
+    import os, signal, sys
     sys.path.insert(0, {root!r})
     from tests.test_train import trainer
     from nplearn.kernels.threads import blas_threads
     blas_threads(1)
     run = trainer({folder!r}, "pfa", "noisy", save_every=0, probe=False)
     update = run.update
-    def slow(*batch):
-        value = update(*batch)
-        time.sleep({pause})
-        return value
-    run.update = slow
+    def watched(*batch):
+        if run.step == {interrupt_at}:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(*batch)
+    run.update = watched
     print("ready", flush=True)
     run.fit(12, resume=True)
     print("finished", flush=True)
 """)
 
 
-def child(folder, pause=0.004):
+def child(folder, interrupt_at=None):
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    code = CHILD.format(root=root, folder=str(folder), pause=pause)
+    code = CHILD.format(root=root, folder=str(folder), interrupt_at=interrupt_at)
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     return process
@@ -515,14 +514,11 @@ def test_a_run_killed_thirty_times_goes_on_to_the_same_bits(tmp_path, never_stop
 
 
 def test_ctrl_c_ends_the_step_saves_and_resumes_to_the_same_bits(tmp_path, never_stopped):
-    process = child(tmp_path, pause=0.02)
-    while not (tmp_path / "checkpoint.npz").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    process = child(tmp_path, interrupt_at=20)
+    out, err = process.communicate()
     assert process.returncode != 0 and "finished" not in out and "KeyboardInterrupt" in err
     arrays, meta = checkpoint.load(tmp_path / "checkpoint.npz")
-    assert 0 < meta["step"] < 72 and meta["step"] == int(arrays["optim/weights/steps"])
+    assert (meta["epoch"], meta["index"], meta["step"], int(arrays["optim/weights/steps"])) == (3, 3, 21, 21)
     assert same(finish(tmp_path), never_stopped)
 
 
