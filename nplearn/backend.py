@@ -47,14 +47,14 @@ class Device:
 
 
 def _cupy(index):
-    install = "install it with pip install 'nplearn[gpu12]' (CUDA 12) or 'nplearn[gpu13]' (CUDA 13), or use --device cpu"
+    install = "pip install 'nplearn[gpu12]' (CUDA 12) or 'nplearn[gpu13]' (CUDA 13), or use --device cpu"
     try:
         import cupy
     except ImportError as error:
         raise SettingError("device gpu", "CuPy is not installed", "CuPy and an NVIDIA GPU", install) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:                          # cupy raises its own CUDARuntimeError, absent where no driver is
+    except Exception as error:                          # CuPy's own CUDARuntimeError
         raise SettingError("device gpu", f"CuPy finds no usable GPU ({error})", "an NVIDIA GPU with a driver",
                            "check nvidia-smi, or use --device cpu") from error
     if index >= count:
@@ -70,7 +70,8 @@ def stream(seed, *key):
     `seed` is an int or a tuple of ints; `key` any ints and strings.
     """
     words = repr(_plain((seed, *key))).encode()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.blake2b(words, digest_size=16).digest(), "little")))
+    digest = hashlib.blake2b(words, digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
 
 
 def _plain(key):

@@ -13,7 +13,7 @@ Rules and metrics never index an activation: what they need of its axes stands h
 """
 from nplearn.backend import array_module, like
 
-CACHE = 2 * 2**20                                       # bytes: a core's share of cache that a chunk's columns should fit
+CACHE = 2 * 2**20                                       # bytes of cache a core has, which a chunk's columns should fit
 
 
 def columns(rows, nb=None):

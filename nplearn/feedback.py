@@ -84,7 +84,7 @@ class Matrix(Feedback):
 
 
 class Product(Feedback):
-    """Two steps: the fixed `lift` B (n_out, N) mixes the delta, the learned `lower` R (W's kind, N outputs) takes it down.
+    """Two steps: the fixed `lift` B (n_out, N) mixes the delta, the learned `lower` R (W's kind) takes it down.
 
     The path is P = B R. Its gradient is outer(x, B' d) = B' outer(x, d); `collapsed` computes P and the right-hand side
     once a batch (cheaper where a weight is used often, as in convolutions), else both products are taken per sample.

@@ -124,7 +124,7 @@ class Tape:
         return self.kept[layer]
 
     def arrive(self, net):
-        """A walk that starts at the very top starts anew: called by containers before their first layer, and by `take`."""
+        """A walk that starts at the very top starts anew: called by containers at their start, and by `take`."""
         if net is self.net:
             self._rewind()
 

@@ -30,7 +30,8 @@ def digits(folder, n=80, n_test=30, shape=(28, 28)):
     means = rng.integers(0, 200, (10, *shape))
     for part, size in (("train", n), ("t10k", n_test)):
         labels = np.arange(size) % 10
-        idx(folder / f"{part}-images-idx3-ubyte", (means[labels] + rng.integers(0, 56, (size, *shape))).astype(np.uint8))
+        inputs = (means[labels] + rng.integers(0, 56, (size, *shape))).astype(np.uint8)
+        idx(folder / f"{part}-images-idx3-ubyte", inputs)
         idx(folder / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
     return str(folder)
 
@@ -107,7 +108,8 @@ def test_train_and_evaluate_agree(data, tmp_path, capsys):
     assert found["loss"] == pytest.approx(history[-1]["test_loss"])
     assert np.array(found["confusion"]).sum(axis=1).tolist() == [3] * 10
     assert np.trace(found["confusion"]) == pytest.approx(30 * found["accuracy"])
-    assert "mlp under kp, 15 updates, on 30 test records" in said and f"accuracy {100 * found['accuracy']:.2f} %" in said
+    assert "mlp under kp, 15 updates, on 30 test records" in said
+    assert f"accuracy {100 * found['accuracy']:.2f} %" in said
     assert cli.main(["evaluate", str(tmp_path / "run" / "checkpoint.npz")]) == 0
 
 
@@ -151,12 +153,15 @@ def refused(argv, capsys, *words):
     (["--rule", "fb"], ["rule: 'fb'", "backprop, fa, dfa"]), (["--rule", "pfa:expand=0"], ["expand 0"]),
     (["--rule", "fa:wide=2"], ["rule fa: options 'wide=2'"]), (["--rule", "pfa:expand"], ["key=value"]),
     (["--net", "resnet"], ["--hidden: net resnet"]), (["--net", "lenet"], ["--hidden: net lenet"]),
-    (["--device", "tpu"], ["device: 'tpu'", "cpu, gpu or gpu:N"]), (["--data", "mnits"], ["mnits", "check the spelling"]),
-    (["--data", "cifar-10"], ["data set cifar-10: not found in", "cifar-10-binary.tar.gz", "pip install 'nplearn[data]'"]),
+    (["--device", "tpu"], ["device: 'tpu'", "cpu, gpu or gpu:N"]),
+    (["--data", "mnits"], ["mnits", "check the spelling"]),
+    (["--data", "cifar-10"],
+     ["data set cifar-10: not found in", "cifar-10-binary.tar.gz", "pip install 'nplearn[data]'"]),
     (["--data-dir", "nowhere", "--data", "mnist5k"], ["nowhere: no such folder"]),
     (["--epochs", "-1"], ["--epochs: -1"]), (["--epochs", "0"], ["--epochs: 0"]), (["--batch", "0"], ["batch: 0"]),
     (["--lr", "nan"], ["SGD lr: nan"]), (["--lr", "-1"], ["SGD lr: -1"]), (["--momentum", "2"], ["momentum: 2"]),
-    (["--decay", "-1"], ["SGD decay: -1"]), (["--hidden", "0"], ["--hidden: [0]"]), (["--threads", "0"], ["threads: 0"]),
+    (["--decay", "-1"], ["SGD decay: -1"]), (["--hidden", "0"], ["--hidden: [0]"]),
+    (["--threads", "0"], ["threads: 0"]),
     (["--hidden", "8,-2"], ["--hidden: [8, -2]"]), (["--optimiser", "sdg"], ["optimiser: 'sdg'", "sgd, adam"]),
     (["--loss", "mse"], ["loss: 'mse'", "softmax"]), (["--augment", "-1"], ["Shift padding: -1"]),
     (["--lr-steps", "1:nan"], ["MultiStep factor: nan"])])
@@ -165,8 +170,9 @@ def test_a_wrong_option_is_one_line_and_status_2_and_writes_nothing(options, wor
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [["--lr", "fast"], ["--lr-steps", "1-0.5"], ["--lr-steps", "a:0.5"], ["--epochs", "1.5"],
-                                     ["--lr-steps", "1:"], ["--hidden", "a,b"], ["--dtype", "float16"], ["--unknown"]])
+@pytest.mark.parametrize("options", [["--lr", "fast"], ["--lr-steps", "1-0.5"], ["--lr-steps", "a:0.5"],
+                                     ["--epochs", "1.5"], ["--lr-steps", "1:"], ["--hidden", "a,b"],
+                                     ["--dtype", "float16"], ["--unknown"]])
 def test_what_the_parser_cannot_read_is_status_2_too(options, data, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(small(data, tmp_path / "out", *options))
@@ -184,8 +190,9 @@ def test_a_net_too_large_for_its_input_names_the_layer(tmp_path, capsys):
     assert not os.path.exists("out")
 
 
-@pytest.mark.parametrize("spoil", [lambda f: f.write_bytes(f.read_bytes()[:-5]), lambda f: f.write_bytes(b"\x00\x00\x0d\x03"),
-                                   lambda f: f.unlink(), lambda f: f.write_bytes(b"")])
+@pytest.mark.parametrize("spoil", [
+    lambda f: f.write_bytes(f.read_bytes()[:-5]), lambda f: f.write_bytes(b"\x00\x00\x0d\x03"), lambda f: f.unlink(),
+    lambda f: f.write_bytes(b"")])
 def test_damaged_or_missing_data_names_the_file(spoil, tmp_path, capsys):
     folder = digits(tmp_path / "set")
     spoil(tmp_path / "set" / "t10k-images-idx3-ubyte")
@@ -240,7 +247,8 @@ def test_evaluate_refuses_data_that_does_not_fit_the_net_and_a_file_it_cannot_wr
     refused(["evaluate", tmp_path / "run"], capsys, "checkpoint.npz", "restore it from a copy")
 
 
-@pytest.mark.parametrize("options", [["--net", "vgg"], ["--rule", "fb"], ["--data", "mnits"], ["--rule", "usf:scale=big"]])
+@pytest.mark.parametrize("options", [["--net", "vgg"], ["--rule", "fb"], ["--data", "mnits"],
+                                     ["--rule", "usf:scale=big"]])
 def test_scope_refuses_unknown_names(options, capsys):
     refused(["scope", *options], capsys, options[1].rpartition("=")[2])
 

@@ -93,8 +93,8 @@ def test_about_describes_the_run_so_that_its_net_can_be_built_again():
     ({"optimiser": "sdg"}, "optimiser: 'sdg'; expected one of sgd, adam"), ({"loss": "mse"}, "loss: 'mse'"),
     ({"device": "tpu"}, "device: 'tpu'"), ({"batch": 0}, "batch: 0"), ({"threads": 0}, "threads: 0"),
     ({"augment": -1}, "Shift padding: -1"), ({"lr": -1.0}, "SGD lr: -1"), ({"lr": float("nan")}, "SGD lr: nan"),
-    ({"decay": -0.1}, "SGD decay"), ({"momentum": 1.5}, "momentum: 1.5"), ({"lr_steps": {-1: 0.5}}, "MultiStep key: -1"),
-    ({"lr_steps": {1: float("inf")}}, "MultiStep factor: inf")])
+    ({"decay": -0.1}, "SGD decay"), ({"momentum": 1.5}, "momentum: 1.5"),
+    ({"lr_steps": {-1: 0.5}}, "MultiStep key: -1"), ({"lr_steps": {1: float("inf")}}, "MultiStep factor: inf")])
 def test_what_cannot_be_made_is_refused_in_words(change, says):
     with pytest.raises(SettingError) as error:
         Settings(**{**SMALL, **change}).trainer(DATA)

@@ -1,6 +1,6 @@
 """The three operators of a convolution, one chunk at a time, by im2col.
 
-A chunk x is (H, C, W, nb). Its columns are kw shifted copies with zero rows above and below, (G, rows, kw, C/G, W', nb):
+A chunk x is (H, C, W, nb). Its columns are kw shifted copies, zero rows above and below, (G, rows, kw, C/G, W', nb):
 kernel columns cost a copy each, kernel rows cost nothing, because with rows stored (j, c) the rows of kh consecutive h
 are already adjacent, and the column matrix of output row h is a view that overlaps its neighbour's:
 

@@ -1,9 +1,9 @@
 """Numbers too small for full precision (denormals) are read and written as zero, where the processor can do that.
 
 One operand full of denormals slows a matrix product a hundredfold, and training makes them: the momentum of a unit that
-died shrinks as 0.9^n. On x86-64 with glibc two bits of the floating-point control register (flush to zero, denormals are
-zero) turn them off, for the calling thread and for threads that it starts later. OpenBLAS starts its threads when NumPy
-is imported, so nplearn calls `flush` before that where it can. Results change only where denormals occur.
+died shrinks as 0.9^n. On x86-64 with glibc two bits of the floating-point control register (flush to zero, denormals
+are zero) turn them off, for the calling thread and for threads that it starts later. OpenBLAS starts its threads when
+NumPy is imported, so nplearn calls `flush` before that where it can. Results change only where denormals occur.
 
 NPLEARN_DENORMALS=keep in the environment leaves the processor as it was.
 """

@@ -14,7 +14,9 @@ def channel_sum(x):
 
 def channel_dot(x, y):
     """Sum of x * y over samples and positions, (C,) float64."""
-    return array_module(x).vecdot(_runs(x), _runs(y)).sum(axis=(0, 1), dtype="float64")
+    xp = array_module(x)
+    dots = xp.vecdot(_runs(x), _runs(y)) if hasattr(xp, "vecdot") else (_runs(x) * _runs(y)).sum(axis=-1)   # CuPy: none
+    return dots.sum(axis=(0, 1), dtype="float64")
 
 
 def along_channels(v, x):

@@ -1,6 +1,6 @@
 """Where a sliding window meets a map: the index arithmetic that convolution, pooling and local layers share.
 
-Along one axis output o and tap i meet input  o * stride + i * dilation - before.  Taps that fall outside see the padding.
+Along one axis output o and tap i meet input  o * stride + i * dilation - before.  Taps outside see the padding.
 """
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Window(NamedTuple):
                      for n, k, s, p, d in zip((H, W), self.kernel, self.stride, self.pads, self.dilation, strict=True))
 
     def meets(self, axis, tap, n):
-        """(outputs, inputs): the slices along `axis` (0 rows, 1 columns) at which a tap falls inside a map of length n."""
+        """(outputs, inputs): the slices along `axis` (0 rows, 1 columns) at which a tap falls inside n entries."""
         stride, before = self.stride[axis], self.pads[axis][0]
         offset, out = tap * self.dilation[axis] - before, self.out(n, n)[axis]
         low = max(0, -(offset // stride))               # the first output whose input is not negative

@@ -16,7 +16,8 @@ class Dense(Weighted):
 
     def infer(self, in_shape):
         if len(in_shape) != 1:
-            raise BuildError(self.path or "Dense", f"input of shape {in_shape}", "(features,)", "put a Flatten before it")
+            raise BuildError(self.path or "Dense", f"input of shape {in_shape}", "(features,)",
+                             "put a Flatten before it")
         return (self.n,)
 
     def weight_shape(self, n_out):

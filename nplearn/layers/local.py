@@ -1,6 +1,7 @@
 """A locally connected layer: the window of a convolution, with a matrix of its own at every position.
 
-    x (T, H, C, W, nb), W (H', W', n_out, kh kw C), taps in (i, j, c) order, a (T, H', n_out, W', nb), bias (H', n_out, W', 1)
+    x (T, H, C, W, nb), W (H', W', n_out, kh kw C), taps in (i, j, c) order
+    a (T, H', n_out, W', nb), bias (H', n_out, W', 1)
     a[h, :, w] = W[h, w] patch(h, w)
 
 Bartunov et al. 2018 (arXiv 1807.04587) use it with "same" padding as TensorFlow defines it.

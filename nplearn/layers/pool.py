@@ -18,18 +18,22 @@ class Pool(Layer):
         if len(in_shape) != 3:
             raise BuildError(where, f"input of shape {in_shape}", "a map (H, C, W)", "put it before the Flatten")
         H, C, W = in_shape
-        window = Window(self.kernel, self.stride, pads_for(self.padding, H, W, self.kernel, self.stride, (1, 1)), (1, 1))
+        window = self.window_for(H, W)
         h, w = window.out(H, W)
         if h < 1 or w < 1:
-            raise BuildError(where, f"a map of {H} x {W}", f"at least {self.kernel}", "use a larger input or fewer pools")
+            raise BuildError(where, f"a map of {H} x {W}", f"at least {self.kernel}",
+                             "use a larger input or fewer pools")
         if any(p >= k for pads, k in zip(window.pads, self.kernel, strict=True) for p in pads):
             raise BuildError(where, f"padding {window.pads}", f"less than the window of {self.kernel}",
                              "a window must see the map")
         return h, C, w
 
     def make(self, ground):
-        H, W = self.in_shape[0], self.in_shape[2]
-        self.window = Window(self.kernel, self.stride, pads_for(self.padding, H, W, self.kernel, self.stride, (1, 1)), (1, 1))
+        self.window = self.window_for(self.in_shape[0], self.in_shape[2])
+
+    def window_for(self, H, W):
+        pads = pads_for(self.padding, H, W, self.kernel, self.stride, (1, 1))
+        return Window(self.kernel, self.stride, pads, (1, 1))
 
 
 class MaxPool2d(Pool):

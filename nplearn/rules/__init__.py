@@ -13,6 +13,6 @@ from nplearn.rules.sign_concordant import (
     UniformSignConcordant,
 )
 
-__all__ = ["EXACT_TOP", "NO_TRANSPORT", "REDUCES", "SAMPLES_APART", "Backprop", "BatchRandomSignConcordant",
-           "DirectFeedbackAlignment", "FeedbackAlignment", "FixedRandomSignConcordant", "Frozen", "KolenPollack", "Mixed",
-           "ProductFeedbackAlignment", "Rule", "Shuffled", "UniformSignConcordant"]
+__all__ = ["Backprop", "BatchRandomSignConcordant", "DirectFeedbackAlignment", "EXACT_TOP", "FeedbackAlignment",
+           "FixedRandomSignConcordant", "Frozen", "KolenPollack", "Mixed", "NO_TRANSPORT", "ProductFeedbackAlignment",
+           "REDUCES", "Rule", "SAMPLES_APART", "Shuffled", "UniformSignConcordant"]

@@ -13,7 +13,7 @@ No input product is ever computed with W or with a delta. In residual nets three
     pure      shortcuts carry nothing: every layer has its own signal alone
     block     one signal per block input, exact backprop inside the block, shortcuts carry nothing
 
-Kept: B_l, fixed: author U(-m, m) with m = 1 / sqrt(size) unless `scale` gives m; biotorch by W's law. W learns each step.
+Kept: B_l, fixed: author U(-m, m), m = 1 / sqrt(size) unless `scale` gives it; biotorch by W's law. W learns each step.
 Source: Nokland 2016, arXiv 1609.01596 (code dfa-torch); Sanfiz and Akrout 2021, arXiv 2108.13446 (code BioTorch).
 """
 from math import prod
@@ -54,7 +54,7 @@ class DirectFeedbackAlignment(Rule):
         need, have = K * size * self.net.dtype.itemsize, memory_left()
         if need > have:
             raise BuildError(layer.path, f"a feedback matrix of {K} x {size}, {need / 2**30:.1f} GiB",
-                             f"at most the {have / 2**30:.1f} GiB that are left", "use a smaller net or form='biotorch'")
+                             f"at most the {have / 2**30:.1f} GiB left", "use a smaller net or form='biotorch'")
         return Broadcast(self.put(rng.uniform(-m, m, (K, size))), self.signal, flat=True)
 
     def attach(self, net, seed=0, layers=None):

@@ -2,8 +2,8 @@
 
     Mixed({"fc3": Backprop(), "conv*": UniformSignConcordant(), "*": FeedbackAlignment()})
 
-Patterns are those of a shell (`*`, `?`, `[...]`). Every layer must fit one, and every pattern a layer. Rules with a walk
-of their own cannot share a net, and are refused.
+Patterns are those of a shell (`*`, `?`, `[...]`). Every layer must fit one, and every pattern a layer. Rules with a
+walk of their own cannot share a net, and are refused.
 """
 from fnmatch import fnmatchcase
 
@@ -40,7 +40,8 @@ class Mixed(Rule):
             served[fit].append(layer)
         for pattern, mine in served.items():
             if not mine:
-                raise BuildError(f"Mixed {pattern!r}", "no layer left that fits", f"one of {[c.path for c in candidates]}",
+                raise BuildError(f"Mixed {pattern!r}", "no layer left that fits",
+                                 f"one of {[c.path for c in candidates]}",
                                  "change the pattern or the order of patterns")
             rule = self.rules[pattern]
             rule.attach(net, seed, [layer for layer in mine if layer.sends or rule.lowest])

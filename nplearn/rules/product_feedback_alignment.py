@@ -9,9 +9,9 @@ For a layer with n outputs, an intermediate population of N = expand n units, B 
 
 Under SGD  R - B' W = c_t (R - B' W)_0  with the c_t of Kolen-Pollack (which is B = I), so B R -> B B' W; E[B B'] = I.
 
-lift   B: "random" U(+-sqrt(3 / (density N))), "orthogonal" (rows orthonormal; PFA-o with expand=1), "identity" (expand=1)
+lift   B: "random" U(+-sqrt(3 / (density N))), "orthogonal" rows (PFA-o with expand=1), "identity" (expand=1)
 lower  R at the start: "random" by W's law for N outputs, or "aligned" B' W (with orthonormal B this is backprop)
-density  of independent Bernoulli masks on B and on R, drawn once; B's scale makes up for it, R's does not (as published)
+density  of independent Bernoulli masks on B and R, drawn once; B's scale makes up for it, R's does not (as published)
 path   "direct" (two products per sample), "collapsed" (B R once a batch), "auto" by their cost at `batch` samples
 
 Kept: B fixed; R learned, with its optimiser's slots, in every weighted layer, the lowest too (there it drives nothing).
@@ -36,13 +36,15 @@ class ProductFeedbackAlignment(Rule):
     def __init__(self, expand=10, density=1.0, lift="random", lower="random", path="auto", batch=128, optimiser=None):
         super().__init__(optimiser)
         for name, value, known in (("lift", lift, ("random", "orthogonal", "identity")),
-                                   ("lower", lower, ("random", "aligned")), ("path", path, ("auto", "direct", "collapsed"))):
+                                   ("lower", lower, ("random", "aligned")),
+                                   ("path", path, ("auto", "direct", "collapsed"))):
             if value not in known:
                 raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
         if expand < 1 or (lift == "identity" and expand != 1) or not 0 < density <= 1:
             raise SettingError(type(self).__name__, f"expand {expand}, density {density}, lift {lift}",
                                "expand >= 1 (1 for identity), 0 < density <= 1", "change them")
-        self.expand, self.density, self.lift, self.lower, self.path, self.batch = expand, density, lift, lower, path, batch
+        self.expand, self.density, self.lift, self.lower = expand, density, lift, lower
+        self.path, self.batch = path, batch
 
     def feedback(self, layer, rng):
         n = layer.n_out // layer.groups

@@ -112,7 +112,8 @@ def test_compare_rules_writes_every_history_with_angles_per_layer(compared):
         assert [record["epoch"] for record in one["history"]] == [0, 1]
         for record in one["history"]:
             assert [layer["layer"] for layer in record["layers"]] == ["fc1", "fc2", "fc3"]
-            assert {"gradient_angle", "delta_angle", "weight_angle", "norm_ratio", "below_floor"} <= record["layers"][0].keys()
+            measured = record["layers"][0].keys()
+            assert {"gradient_angle", "delta_angle", "weight_angle", "norm_ratio", "below_floor"} <= measured
             assert record["layers"][2]["gradient_angle"] == 0
     starts = [one["history"][0]["test_accuracy"] for one in found["runs"]]
     assert starts[0] == starts[1] == starts[2], "all rules start from the same weights"
@@ -140,8 +141,10 @@ def test_ctrl_c_leaves_what_is_finished_and_resume_completes_to_the_same(compare
     python, *argv = command("compare_rules.py", *QUICK, "--rules", "backprop,pfa-o,frozen", "--out", out)
     stopped = subprocess.run([python, "-c", INTERRUPTED, *argv], capture_output=True, text=True, env=env)
     assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
-    assert f"1 of 3 trainings are finished and stand in {out}; go on with the same command and --resume" in stopped.stdout
-    assert results(out) == results(compared[1])[:1] and checkpoint.load(out / "runs/pfa-o-0/checkpoint.npz")[1]["step"] == 21
+    assert f"1 of 3 trainings are finished and stand in {out}; go on with the same command and --resume" in \
+        stopped.stdout
+    assert results(out) == results(compared[1])[:1]
+    assert checkpoint.load(out / "runs/pfa-o-0/checkpoint.npz")[1]["step"] == 21
     assert is_picture(out / "accuracy.png") and is_picture(out / "angles.png") and (out / "table.md").exists()
     refused = subprocess.run([python, *argv], capture_output=True, text=True, env=env)
     assert refused.returncode == 2 and "--resume" in refused.stderr and len(results(out)) == 1

@@ -32,7 +32,7 @@ def test_counts_are_those_of_a_loop_over_the_samples(seed, n, classes, data):
 def test_ties_count_against_the_net_in_top_k():
     outputs = np.array([[2.0, 1, 1, 0], [1, 1, 1, 1]])
     assert top_k(outputs, np.array([1, 0]), 1) == 0
-    assert top_k(outputs, np.array([1, 0]), 2) == 0     # two entries are at least as large as the first label's, and one
+    assert top_k(outputs, np.array([1, 0]), 2) == 0     # the first label is one of three, the second one of four
     assert top_k(outputs, np.array([1, 0]), 3) == 0.5
     assert top_k(outputs, np.array([0, 3]), 4) == 1
 
