@@ -27,13 +27,12 @@ from nplearn.nets import NETS
 from nplearn.rules import registry
 from nplearn.runs import Settings, pick
 
-FORGETTING = {"decay": 0.03, "decay_steps": {2: 1 / 300}}   # the first two epochs of rules whose feedback learns
+FORGETTING = {"decay": 0.1, "decay_steps": {2: 1e-3}}    # the first two epochs of rules whose feedback learns
 
 
 def settings_for(rule, seed, options):
     """The settings of one training: the same for all rules, but for the decay of learned feedback."""
-    own = FORGETTING if registry.make(rule).learns_when != registry.make("backprop").learns_when and \
-        rule not in registry.CONTROLS else {}
+    own = FORGETTING if registry.make(rule).learned else {}
     return Settings(net=options.net, rule=rule, data=options.data, epochs=options.epochs, lr=options.lr, seed=seed,
                     device=options.device, net_options={"hidden": [256, 256]} if options.net == "mlp" else {}, **own)
 

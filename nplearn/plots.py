@@ -69,6 +69,7 @@ def curves(panels, path, title=""):
     with plt.rc_context({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
                          "grid.alpha": 0.25, "lines.linewidth": 2, "figure.constrained_layout.use": True}):
         figure, axes = plt.subplots(1, len(panels), figsize=(7.2 * len(panels), 5.2), squeeze=False)
+        labels = []
         for axis, panel in zip(axes[0], panels, strict=True):
             ends = []
             for rule, series in panel["series"].items():
@@ -87,27 +88,35 @@ def curves(panels, path, title=""):
                 axis.set_yscale("log")
             if "ylim" in panel:
                 axis.set_ylim(*panel["ylim"])
-            label_ends(axis, ends, panel["x"][-1])
+            labels.append((axis, ends))
         handles = {}
         for axis in axes[0]:
             drawn, names = axis.get_legend_handles_labels()
             handles |= dict(zip(names, drawn, strict=True))
         if handles:
-            figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)),
-                          frameon=False)
+            figure.legend(handles.values(), handles.keys(), loc="outside lower center", frameon=False,
+                          ncols=min(4 if len(panels) == 1 else 6, len(handles)))
         if title:
             figure.suptitle(title)
+        for axis, ends in labels:
+            label_ends(axis, ends)
         figure.savefig(path, dpi=150)
         plt.close(figure)
 
 
-def label_ends(axis, ends, x):
-    """Each curve's name at its right end, moved apart where they would overlap."""
-    figure = axis.figure
-    figure.canvas.draw()
-    least, previous = 13 * figure.dpi / 72, -math.inf
-    for value, rule, colour in sorted((end for end in ends if not math.isnan(end[0])), key=lambda end: end[0]):
-        at = max(axis.transData.transform((x, value))[1], previous + least)
-        previous = at
-        axis.annotate(rule, xy=(x, value), xytext=(8, (at - axis.transData.transform((x, value))[1]) * 72 / figure.dpi),
-                      textcoords="offset points", color=colour, va="center", fontsize=11, annotation_clip=False)
+def label_ends(axis, ends):
+    """Each curve's name at the right edge, at the height of its end; moved apart where names would meet."""
+    axis.figure.canvas.draw()
+    ends = sorted((end for end in ends if not math.isnan(end[0])), key=lambda end: end[0])
+    gap = 14 / 72 * axis.figure.dpi / axis.get_window_extent().height
+    heights, least, most = [], 0.0, 1.0
+    for value, _, _ in ends:                            # in shares of the axis, so that a change of layout moves all
+        at = axis.transAxes.inverted().transform(axis.transData.transform((0, value)))[1]
+        heights.append(max(at, least))
+        least = heights[-1] + gap
+    for i in reversed(range(len(ends))):
+        heights[i] = min(heights[i], most)
+        most = heights[i] - gap
+    for (_, rule, colour), at in zip(ends, heights, strict=True):
+        axis.annotate(rule, xy=(1, at), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points",
+                      color=colour, va="center", fontsize=11, annotation_clip=False)

@@ -33,7 +33,7 @@ class Tape:
     exact = False           # walk through each layer's exact feedback instead of the one it holds
     collects = True         # fill gradients on the way down
     records = False         # keep every delta of the walk in `deltas`
-    upwards = False         # read a layer's visits in forward order (for `tangent`)
+    up = False         # read a layer's visits in forward order (for `tangent`)
 
     def __init__(self, net, loss=None, mode="train"):
         self.net, self.loss, self.mode = net, loss, mode
@@ -88,12 +88,12 @@ class Tape:
     def again(self, **how):
         """Another pass of the same batch: same labels, same draws, nothing kept yet; mode "probe" unless told."""
         other = self._told(how)
-        vars(other).update({"mode": "probe", "exact": False, "collects": True, "upwards": False, **how})
+        vars(other).update({"mode": "probe", "exact": False, "collects": True, "up": False, **how})
         other._forget()
         return other
 
     def walk(self, **how):
-        """Another way down (or, with upwards=True, up) this pass: exact=..., collects=..., records=..."""
+        """Another way down (or, with up=True, up) this pass: exact=..., collects=..., records=..."""
         other = self._told(how)
         other.kept = {layer: list(values) for layer, values in self.kept.items()}
         other._rewind()
@@ -104,7 +104,7 @@ class Tape:
         other = copy(self)
         for name, value in how.items():
             if not hasattr(self, name):
-                raise SettingError("tape", f"{name!r}", "exact, collects, records, upwards or mode", "choose of these")
+                raise SettingError("tape", f"{name!r}", "exact, collects, records, up or mode", "choose of these")
             setattr(other, name, value)
         return other
 
@@ -134,7 +134,7 @@ class Tape:
         n = self._taken.get(layer, 0)
         self._taken[layer] = n + 1
         try:
-            return self.kept[layer][n if self.upwards else -1 - n]
+            return self.kept[layer][n if self.up else -1 - n]
         except LookupError as error:
             visits = len(self.kept.get(layer, ()))
             raise BuildError(layer.path or type(layer).__name__, f"a walk comes by for visit {n + 1}",

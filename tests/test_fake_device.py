@@ -60,7 +60,7 @@ def test_a_step_never_leaves_the_device_and_ends_where_the_hosts_does(name, loss
         tape = Tape(net, loss).begin(x, labels, seed=5)
         value = tape.run()
         net.backward(tape.error, tape)
-        net.tangent(tape.input, tape.walk(upwards=True))
+        net.tangent(tape.input, tape.walk(up=True))
         held = net.arena.grad
         assert isinstance(held, ndarray) == isinstance(tape.output, ndarray) == (device == "gpu")
         gradients.append((value, held.get() if device == "gpu" else held.copy(), net.predict(x)))

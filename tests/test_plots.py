@@ -82,6 +82,28 @@ def test_a_figure_shows_every_curve_in_its_rules_colour(tmp_path):
     assert [rule for rule in OURS if rgb(plots.style(rule)[0]) not in seen] == []
 
 
+@pytest.mark.parametrize(("panels", "start", "end"), [(1, 10, 90), (2, 10, 90), (1, 90, 10)])
+def test_names_at_the_ends_of_curves_do_not_meet_and_nothing_is_cut_off(tmp_path, monkeypatch, panels, start, end):
+    plt = plots.pyplot()
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    series = {rule: [[start, end + 0.2 * i]] for i, rule in enumerate(OURS)}    # all end at one edge, close together
+    panel = {"x": [0, 1], "xlabel": "epoch", "ylabel": "test accuracy, %", "title": "mnist5k", "series": series}
+    plots.curves([panel] * panels, tmp_path / "ends.png")
+    monkeypatch.undo()
+    figure = plt.gcf()
+    figure.canvas.draw()
+    whole = figure.bbox
+    for axis in figure.axes:
+        assert axis.get_window_extent().height > 0.6 * whole.height
+        boxes = sorted((text.get_window_extent() for text in axis.texts), key=lambda box: box.y0)
+        assert len(boxes) == len(OURS)
+        assert all(below.y1 <= above.y0 + 3 for below, above in zip(boxes, boxes[1:], strict=False))
+        assert all(box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
+    legend = figure.legends[0].get_window_extent()
+    assert whole.x0 <= legend.x0 and legend.x1 <= whole.x1 and whole.y0 <= legend.y0
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("series", [{}, {"fa": [[None, None]]}, {"fa": [[math.nan, 90.0]], "dfa": [[None, None]]},
                                     {"kp": [[1.0, None]]}])
 def test_curves_without_numbers_are_left_out_and_break_nothing(series, tmp_path):

@@ -64,7 +64,7 @@ class Layer:
         raise NotImplementedError  # abstract
 
     def tangent(self, v, tape):
-        """The change at the output from a change v at the input (read with `tape.walk(upwards=True)`)."""
+        """The change at the output from a change v at the input (read with `tape.walk(up=True)`)."""
         raise BuildError(self.path or type(self).__name__, "no tangent", "a layer with a tangent",
                          "use a rule that does not push changes forward")
 

@@ -36,11 +36,12 @@ class Rule:
     idea, paper, keeps, learns_when   one line each, for `python -m nplearn rules`
     claims     what the contract may hold the rule to
     lowest     also ask for feedback of layers with nothing below, where it learns and drives nothing
+    learned    whether any of the feedback learns
     """
 
     idea = paper = keeps = learns_when = ""
     claims = frozenset()
-    lowest = False
+    lowest = learned = False
 
     def __init__(self, optimiser=None):
         self.own, self.optimiser, self.state, self.layers = optimiser, None, None, []

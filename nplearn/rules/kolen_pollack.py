@@ -19,6 +19,7 @@ class KolenPollack(Rule):
     paper = "Kolen and Pollack 1994; Akrout et al. 2019"
     keeps, learns_when = "B, learned", "W and B every step"
     claims = frozenset({NO_TRANSPORT, REDUCES, EXACT_TOP, SAMPLES_APART})
+    learned = True
 
     def feedback(self, layer, rng):
         return Matrix(layer.draw(rng), learns=True)

@@ -25,6 +25,7 @@ class Mixed(Rule):
         if len({id(rule) for rule in rules.values()}) < len(rules):
             raise BuildError("Mixed", "one rule object under two patterns", "an object for each", "make a second one")
         self.rules = rules
+        self.learned = any(rule.learned for rule in rules.values())
         self.claims = frozenset.intersection(*(rule.claims for rule in rules.values())) if rules else self.claims
 
     def attach(self, net, seed=0, layers=None):

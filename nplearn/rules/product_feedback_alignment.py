@@ -31,7 +31,7 @@ class ProductFeedbackAlignment(Rule):
     paper = "Li and Benna 2024"
     keeps, learns_when = "B fixed, R learned", "W and R every step"
     claims = frozenset({NO_TRANSPORT, REDUCES, EXACT_TOP, SAMPLES_APART})
-    lowest = True
+    lowest = learned = True
 
     def __init__(self, expand=10, density=1.0, lift="random", lower="random", path="auto", batch=128, optimiser=None):
         super().__init__(optimiser)

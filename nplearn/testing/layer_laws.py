@@ -94,7 +94,7 @@ def shaped(check, run):
     for param in run.net.arena.params:
         check(param.value.dtype == param.grad.dtype == run.dtype, f"{param.path} is {param.value.dtype}")
     if has_tangent(run):
-        v = run.net.tangent(run.noise(run.x.shape), tape.walk(upwards=True))
+        v = run.net.tangent(run.noise(run.x.shape), tape.walk(up=True))
         check(v.shape == run.d.shape and v.dtype == run.dtype, f"tangent gives {v.shape} {v.dtype}")
 
 
@@ -102,7 +102,7 @@ def transposes(check, run, net=None):
     net, v = net or run.net, run.noise(run.x.shape)
     tape, y = run.forward(net)
     d = run.noise(y.shape)
-    a, dx = net.tangent(v, tape.walk(upwards=True)), net.backward(d, tape)
+    a, dx = net.tangent(v, tape.walk(up=True)), net.backward(d, tape)
     scale = norm(a) * norm(d) + norm(v) * (norm(dx) + 1000 * norm(d) * run.couples)
     check(abs(dot(a, d) - dot(v, dx)) <= room(run.dtype, size(v, d)) * scale,
           "<tangent(v), d> and <v, backward(d)>: " + apart(dot(a, d), dot(v, dx)))

@@ -51,7 +51,7 @@ def test_of_equal_maxima_the_first_row_by_row_takes_all():
     dx = net.backward(np.array([3.0, 4]).reshape(1, 1, 1, 2, 1), tape)
     assert rows(dx)[0, :, :, 0].tolist() == [[3, 0, 0, 4], [0, 0, 0, 0]]
     v = columns(np.arange(1.0, 9).reshape(1, 2, 4, 1))
-    assert net.tangent(v, tape.walk(upwards=True)).ravel().tolist() == [1, 4]
+    assert net.tangent(v, tape.walk(up=True)).ravel().tolist() == [1, 4]
 
 
 def test_global_mean_is_the_mean_over_the_map():

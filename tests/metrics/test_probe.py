@@ -266,7 +266,7 @@ def trained(name, probed):
     return everything_of(net, rule, optimiser), rows(net.forward(tape.input))
 
 
-@pytest.mark.parametrize("name", [*NAMES, MIXTURE])
+@pytest.mark.parametrize("name", [*NAMES, MIXTURE, "pfa:path=direct", "pfa:density=0.4"])
 def test_measuring_leaves_no_trace(name):
     (with_probe, output), (without, wanted) = trained(name, True), trained(name, False)
     assert [key for key in without if with_probe[key] != without[key]] == []

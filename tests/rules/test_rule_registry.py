@@ -55,6 +55,12 @@ def test_every_name_makes_a_new_rule_that_says_what_it_is(name):
     assert all([rule.idea, rule.paper, rule.keeps, rule.learns_when]) and rule.claims
 
 
+@pytest.mark.parametrize("name", registry.names(controls=True))
+def test_a_rule_says_whether_its_feedback_learns(name):
+    rule = registry.make(name).attach(dense_net(0), 0)
+    assert rule.learned == (rule.state is not None)
+
+
 def test_options_stand_after_a_colon_with_their_own_types():
     rule = registry.make(" pfa:expand=5, density=0.3 ,path=direct,")
     assert (rule.expand, rule.density, rule.path, rule.lift) == (5, 0.3, "direct", "random")
