@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import statistics
 from dataclasses import asdict
 
@@ -160,12 +161,12 @@ def main():
     plots.pyplot()                                      # and so should a missing matplotlib
     if options.epochs < 1 or options.seeds < 1:
         raise SettingError("--epochs, --seeds", f"{options.epochs}, {options.seeds}", "1 or more", "ask for some")
-    if not options.resume and os.path.exists(os.path.join(options.out, "runs")):
-        raise SettingError("--out", f"{options.out}, which holds a comparison", "an empty folder",
-                           "add --resume to go on with it, or choose another folder")
     data = load(options.data, options.data_dir)
     print(f"{data[0].name} from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
     os.makedirs(options.out, exist_ok=True)
+    if not options.resume and os.path.exists(os.path.join(options.out, "runs")):
+        print(f"the comparison in {options.out} is made anew; --resume would have gone on with it")
+        shutil.rmtree(os.path.join(options.out, "runs"))
     results, batch = {}, Settings().batch
     total = len(rules) * options.seeds * options.epochs * math.ceil(len(data[0]) / batch)
     try:

@@ -6,8 +6,8 @@
 LeNet in its colour form (3x3 kernels, 128,842 parameters), SGD with momentum 0.9 and decay 1e-4, batch 128, random
 flips and crops from 4 pixels of padding; learning rate as published: 0.1 for backprop and the sign-concordant rules,
 0.001 for FA, 0.0001 for DFA (BioTorch's form), falling tenfold at 2/5, 3/5 and 4/5 of the epochs. The paper has no kp
-or pfa: they run at 0.1 with PFA's decay for CIFAR-10 (0.005 for the first 351 updates, 1e-4 then). Published: errors after
-250 epochs on all 50,000 images. A run goes on where it was stopped.
+or pfa: they run at 0.1 with PFA's decay for CIFAR-10 (0.005 for the first 351 updates, 1e-4 then). Published: errors
+after 250 epochs on all 50,000 images. A run goes on where it was stopped.
 """
 import argparse
 import json

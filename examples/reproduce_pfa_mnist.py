@@ -12,16 +12,20 @@ matplotlib is installed, curves.png to --out, and goes on where it was stopped.
 import argparse
 import importlib.util
 import json
+import math
 import os
+
+import numpy as np
 
 from nplearn import plots
 from nplearn.cli import guarded
 from nplearn.data import Loader, load
 from nplearn.losses import SoftmaxCrossEntropy
-from nplearn.metrics import Probe
+from nplearn.metrics import Probe, angle
 from nplearn.nets import mlp
 from nplearn.optim import SGD, MultiStep
 from nplearn.rules.registry import make
+from nplearn.runs import pick
 from nplearn.train import Trainer
 
 RULES = {"backprop": "backprop", "fa": "fa", "dfa": "dfa:form=biotorch", "usf": "usf", "pfa": "pfa", "pfa-o": "pfa-o"}
@@ -47,12 +51,11 @@ def train(name, seed, data, epochs, folder, resume=True):
     trainer = Trainer(net, rule, optimiser, loss, Loader(training, 64, seed=seed, drop_last=True),
                       Loader(test, 500, shuffle=False), seed=seed, probe=probe, folder=folder, bar=True,
                       label=f"{name} seed {seed}")
-    return trainer.fit(epochs, resume=resume)
-
-
-def angles(layers):
-    """Weight or path angle of each layer; uSF and the path of PFA have one in the lowest layer too."""
-    return [layer["weight_angle"] for layer in layers]
+    history = trainer.fit(epochs, resume=resume)
+    if name == "usf":                                   # the paper measures the lowest layer too
+        W = net.layers[1].weight.value
+        history[-1]["layers"][0]["weight_angle"] = angle(np.sign(W), W)
+    return history
 
 
 def row(name, histories):
@@ -68,8 +71,8 @@ def row(name, histories):
             return "-"
         ours = 100 * mean([history[epoch]["test_accuracy"] for history in histories])
         return f"{ours:.2f} / {published[epoch]:.2f}" if epoch in published else f"{ours:.2f} / -"
-    found = [mean([a if a is not None else float("nan") for a in column])
-             for column in zip(*(angles(h[-1]["layers"]) for h in histories), strict=True)]
+    angles = [[layer["weight_angle"] for layer in history[-1]["layers"]] for history in histories]
+    found = [mean([a if a is not None else math.nan for a in column]) for column in zip(*angles, strict=True)]
     shown = "-" if name in ("backprop", "dfa") else ", ".join("-" if a != a else f"{a:.1f}" for a in found)
     theirs = ", ".join(map(str, published_angles)) if published_angles else "-"
     return f"| {name} | {accuracy(1)} | {accuracy(5)} | {accuracy(last if last > 5 else 40)} | {shown} | {theirs} |"
@@ -98,6 +101,8 @@ def main():
     data = load("mnist", options.data_dir)
     print(f"mnist from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
     names, histories = options.rules.split(","), {}
+    for name in names:
+        pick("rule", name, RULES)
     for name in names:
         histories[name] = [train(name, seed, data, options.epochs, os.path.join(options.out, f"{name}-{seed}"))
                            for seed in range(options.seeds)]

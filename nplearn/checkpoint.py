@@ -13,16 +13,13 @@ import contextlib
 import json
 import math
 import os
-import platform
 import re
 import secrets
 import zipfile
 
 import numpy as np
-import threadpoolctl
 
-import nplearn
-from nplearn.backend import like, to_host
+from nplearn.backend import to_host
 from nplearn.errors import CheckpointError
 
 try:
@@ -266,78 +263,3 @@ def _naming(where):
     except Exception as error:
         got = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(where, got, "a whole checkpoint", "restore the file from a copy") from error
-
-
-# May this run go on from it?
-
-def compare(expected, found, where):
-    """Refuse `found` (name -> array, or (shape, dtype)) with every difference from `expected` in one error."""
-    expected, found = ({name: _in_words(value) for name, value in arrays.items()} for arrays in (expected, found))
-    _refuse(expected, found, where, "the arrays of this run")
-
-
-def _in_words(value):
-    shape, dtype = value if isinstance(value, tuple) else (value.shape, value.dtype)
-    return f"{' x '.join(map(str, shape)) or '0-d'} {np.dtype(dtype)}"
-
-
-def compare_settings(expected, found, where, ignore=()):
-    """The same for nested dicts of settings; `ignore` lists settings or groups of them, dotted, that may differ."""
-    free = tuple(f"{name}." for name in ignore)
-    expected, found = ({name: value for name, value in _flat(json.loads(json.dumps(settings), parse_constant=str))
-                        if not f"{name}.".startswith(free)} for settings in (expected, found))
-    _refuse(expected, found, where, "the settings of this run")
-
-
-def _flat(settings, prefix=""):
-    for key, value in settings.items():
-        yield from _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
-
-
-def _refuse(expected, found, where, what):
-    nothing = object()
-    differences = [f"{name} is missing" if name not in found else f"{name} is surplus" if name not in expected
-                   else f"{name} is {found[name]} instead of {expected[name]}"
-                   for name in {**expected, **found} if expected.get(name, nothing) != found.get(name, nothing)]
-    if differences:
-        raise CheckpointError(where, ", ".join(differences), what, "build the run as it was when it was saved")
-
-
-def copy_into(targets, arrays, prefix="", where="checkpoint"):
-    """Fill the live arrays `targets` (name -> array) with those of `arrays` that start with `prefix`: all or none.
-
-    >>> weight = np.zeros(2)
-    >>> copy_into({"fc.weight": weight}, {"net/fc.weight": np.ones(2), "optim/step": np.array(7)}, "net/")
-    >>> weight
-    array([1., 1.])
-    """
-    targets = {prefix + name: target for name, target in targets.items()}
-    arrays = {name: array for name, array in arrays.items() if name.startswith(prefix)}
-    compare(targets, arrays, where)
-    for name, target in targets.items():
-        target[...] = like(arrays[name], target)
-
-
-def run_record(device=None):
-    """What the bits of a run depend on besides its settings; `device` is a `backend.Device`, the CPU if None."""
-    libraries = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
-    blas = next((library for library in libraries if "numpy" in library["filepath"]), (libraries or [{}])[0])
-    record = {"nplearn": nplearn.__version__, "numpy": np.__version__, "python": platform.python_version(),
-              "system": platform.system(), "machine": platform.machine(), "device": "cpu",
-              "BLAS": " ".join(str(blas.get(key)) for key in ("internal_api", "version", "architecture")),
-              "BLAS threads": blas.get("num_threads")}
-    if device is not None and device.xp is not np:
-        runtime = device.xp.cuda.runtime
-        record |= {"device": runtime.getDeviceProperties(device.index)["name"].decode(),
-                   "cupy": device.xp.__version__, "CUDA": runtime.runtimeGetVersion()}
-    return record
-
-
-def record_differences(then, now):
-    """A sentence for each thing that differs, because of which a resumed run may end in other bits.
-
-    >>> record_differences({"numpy": "2.1.0", "machine": "x86_64"}, {"numpy": "2.2.0", "machine": "x86_64"})
-    ['numpy was 2.1.0 and is now 2.2.0']
-    """
-    return [f"{key} was {then.get(key, 'absent')} and is now {now.get(key, 'absent')}" for key in {**then, **now}
-            if then.get(key) != now.get(key)]

@@ -18,6 +18,7 @@ from nplearn.errors import CheckpointError, NplearnError, SettingError
 from nplearn.layers import leaves
 from nplearn.metrics import evaluate
 from nplearn.nets import NETS
+from nplearn.resume import copy_into, net_arrays
 from nplearn.rules import registry
 from nplearn.runs import LOSSES, OPTIMISERS, Settings, pick
 
@@ -167,11 +168,9 @@ def evaluate_command(options):
                               "load it in Python, into a net you build")
     settings = Settings(**{**about["run"], "device": options.device})
     net = settings.build(tuple(about["in_shape"]), len(about["classes"]))
-    live = {f"net/{p.path}": p.value for p in net.arena.params}
-    live |= {f"net/{layer.path}.{name}": array for layer in leaves(net) for name, array in layer.buffers().items()}
+    live = net_arrays(net)
     found = {name: array for name, array in arrays.items() if name.startswith("net/")}
-    checkpoint.compare(live, found, path)
-    checkpoint.copy_into(live, found, where=path)
+    copy_into(live, found, where=path)
     _, test = load(options.data or settings.data, options.data_dir)
     result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype))
     print(f"{settings.net} under {settings.rule}, {meta['step']} updates, on {result['n']} test records of {test.name} "

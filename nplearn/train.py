@@ -18,13 +18,13 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from nplearn import checkpoint
+from nplearn import resume
 from nplearn.backend import permutation, to_host
-from nplearn.errors import CheckpointError, TrainingError
+from nplearn.errors import TrainingError
 from nplearn.interrupts import Interrupts
-from nplearn.kernels import denormals
-from nplearn.layers import everything, leaves, weighted
+from nplearn.layers import weighted
 from nplearn.metrics import evaluate
+from nplearn.resume import plain
 from nplearn.tape import Tape
 
 
@@ -47,7 +47,7 @@ class Trainer:
         self.train, self.test, self.seed, self.probe = train, test, seed, probe
         self.folder, self.bar, self.label, self.save_every, self.about = folder, bar, label, save_every, about or {}
         rule.follow(optimiser)
-        self.tape, self.phase_tape = Tape(net, loss), Tape(net, loss)
+        self.tape, self.phase_tape = Tape(net, loss), Tape(net, loss, mode="probe")
         self.epoch, self.index, self.step = 0, 0, 0     # where the run stands: epoch, next batch in it, updates done
         self.sums = {"loss": 0.0, "right": 0, "n": 0}   # of the epoch so far
         self.history, self.step_ms = [], []
@@ -60,7 +60,7 @@ class Trainer:
 
         With resume=True a checkpoint in the folder is taken up where there is one.
         """
-        resumed = resume and self.folder and self.load()
+        resumed = resume and self.folder is not None and self.load()
         own_bar = tqdm(total=epochs * len(self.train), initial=self.step, unit="step") if self.bar is True else None
         bar = own_bar if own_bar is not None else self.bar
         if resumed and bar is not None and own_bar is None:
@@ -134,12 +134,12 @@ class Trainer:
         self.whole = False
         self.epoch, self.index, self.step_ms = self.epoch + 1, 0, []
         self.sums = {"loss": 0.0, "right": 0, "n": 0}
-        self.history.append(_plain(record))
+        self.history.append(plain(record))
         self.whole = True
         self.write_log()
 
     def measure_start(self):
-        self.history.append(_plain({"epoch": 0, "step": 0, **self.measure()}))
+        self.history.append(plain({"epoch": 0, "step": 0, **self.measure()}))
 
     def measure(self):
         """Test loss and accuracy, and the probe's report, as far as they were asked for."""
@@ -186,75 +186,17 @@ class Trainer:
     def file(self):
         return os.path.join(self.folder, "checkpoint.npz")
 
-    def arrays(self):
-        """{path: live array} of net and rule, copied in place when a checkpoint is read."""
-        live = {f"net/{p.path}": p.value for p in self.net.arena.params}
-        for layer in everything(self.net):
-            live |= {f"net/{layer.path}.{name}": array for name, array in layer.buffers().items()}
-        return live | {f"rule/{path}": array for path, array in self.rule.arrays().items()}
-
-    def optimisers(self):
-        return {"weights": self.optimiser, **{f"rule.{name}": o for name, o in self.rule.optimisers().items()}}
-
-    def settings(self):
-        """What must be the same for a resumed run to be the same run."""
-        net = {layer.path: {"kind": type(layer).__name__, **_options(layer)} for layer in leaves(self.net)}
-        return {"net": net, "order of layers": list(net), "in_shape": self.net.in_shape,
-                "rule": [type(self.rule).__name__, self.rule.settings()], "loss": type(self.loss).__name__,
-                "optimisers": {name: o.settings() for name, o in self.optimisers().items()},
-                "dtype": str(self.net.dtype), "seed": self.seed, "data": self.train.data.name,
-                "records": len(self.train.data), "batch": self.train.size, "loader_seed": self.train.seed,
-                "shuffle": self.train.shuffle, "drop_last": self.train.drop_last, "augment": repr(self.train.augment),
-                "denormals": denormals.state}
-
     def save(self):
         """Write the checkpoint: all that the run needs to go on to the same bits."""
         os.makedirs(self.folder, exist_ok=True)
-        states = {f"optim/{name}/{slot}": array for name, o in self.optimisers().items()
-                  for slot, array in o.state().items()}
-        meta = {**{name: getattr(self, name) for name in STATE}, "settings": self.settings(),
-                "record": checkpoint.run_record(self.net.device), "about": self.about}
-        checkpoint.save(self.file, {**self.arrays(), **states}, _plain(meta))
+        resume.save(self)
         self.saved = time.monotonic()
 
     def load(self):
-        """Go on from the newest whole checkpoint in the folder; False if there is none at all.
-
-        CheckpointError lists every difference if it is another run's.
-        """
-        file = checkpoint.latest(self.file)
-        if file is None:
+        """Go on from the newest whole checkpoint in the folder; False if there is none at all."""
+        if not resume.load(self):
             return False
-        if file != self.file:
-            tqdm.write(f"{self.file} is {'damaged' if os.path.exists(self.file) else 'missing'}; going on from {file}, "
-                       "the one before it")
-        arrays, meta = checkpoint.load(file)
-        where = f"checkpoint {file}"
-        if not {"settings", "record", *STATE} <= meta.keys():
-            raise CheckpointError(where, "no state of a training", "a checkpoint that a Trainer wrote",
-                                  "choose another folder, or read it with checkpoint.load")
-        optim = {name: array for name, array in arrays.items() if name.startswith("optim/")}
-        found = {name: array for name, array in arrays.items() if name not in optim}
-        differences = []
-        for compare, mine, theirs in ((checkpoint.compare_settings, _plain(self.settings()), meta["settings"]),
-                                      (checkpoint.compare, self.arrays(), found)):
-            try:
-                compare(mine, theirs, where)
-            except CheckpointError as error:
-                differences.append(error.got)
-        if differences:
-            raise CheckpointError(where, ", ".join(differences), "the settings and arrays of this run",
-                                  "give the settings it was saved with, or another folder")
-        for name, optimiser in self.optimisers().items():
-            head = f"optim/{name}/"
-            optimiser.load({key[len(head):]: array for key, array in optim.items() if key.startswith(head)})
-        checkpoint.copy_into(self.arrays(), found, where=where)
-        for name in STATE:
-            setattr(self, name, meta[name])
         self.step_ms = []
-        differences = checkpoint.record_differences(meta["record"], checkpoint.run_record(self.net.device))
-        for sentence in differences:
-            tqdm.write(f"resumed, but bits may differ: {sentence}")
         self.write_log()
         return True
 
@@ -264,12 +206,11 @@ class Trainer:
             os.makedirs(self.folder, exist_ok=True)
             part = os.path.join(self.folder, "log.jsonl.part")
             with open(part, "w") as log:
-                log.writelines(json.dumps(_plain(record)) + "\n" for record in self.history)
+                log.writelines(json.dumps(plain(record)) + "\n" for record in self.history)
             os.replace(part, os.path.join(self.folder, "log.jsonl"))
 
 
 EARLY = 10                                              # steps before the early report
-STATE = ("epoch", "index", "step", "sums", "history")   # what a checkpoint holds of the Trainer itself
 
 
 class Batches:
@@ -294,21 +235,3 @@ class Batches:
         records, self.drawn = self.order[i * size:(i + 1) * size], self.drawn + 1
         return self.trainer.phase_tape.begin(data.normalised(data.inputs[records], loader.dtype), data.labels[records],
                                              seed=(seed, "phase", self.step, turn, i))
-
-
-def _options(layer):
-    """What a layer was made with, as far as its arrays do not say it (a probability, a stride, ...)."""
-    told = "path", "in_shape", "out_shape", "sends", "column_bytes", "init", "window", "uses"
-    return {name: value for name, value in vars(layer).items()
-            if name not in told and isinstance(value, (bool, int, float, str, tuple))}
-
-
-def _plain(x):
-    """x in what JSON can hold exactly: NaN becomes None, tuples lists, NumPy numbers Python's."""
-    if isinstance(x, dict):
-        return {str(k): _plain(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)):
-        return [_plain(v) for v in x]
-    if isinstance(x, np.generic):
-        x = x.item()
-    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from nplearn import checkpoint
+from nplearn import checkpoint, resume
 from nplearn.errors import CheckpointError
 from nplearn.layers import ReLU
 from nplearn.rules import KolenPollack
@@ -174,8 +174,8 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 
 def test_what_may_change_the_bits_is_said_at_resume(tmp_path, capsys, monkeypatch):
     trainer(tmp_path).fit(1)
-    here = checkpoint.run_record()
-    monkeypatch.setattr(checkpoint, "run_record", lambda device: {**here, "numpy": "9.9"})
+    here = resume.run_record()
+    monkeypatch.setattr(resume, "run_record", lambda device: {**here, "numpy": "9.9"})
     trainer(tmp_path).fit(2, resume=True)
     said = [line for line in capsys.readouterr().out.splitlines() if "bits may differ" in line]
     assert said == [f"resumed, but bits may differ: numpy was {np.__version__} and is now 9.9"]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from nplearn import resume
 from nplearn.backend import permutation
 from nplearn.data.dataset import DataSet
 from nplearn.errors import SettingError
@@ -24,7 +25,7 @@ SMALL = {"net_options": {"hidden": [9, 8]}, "batch": 8}
 
 
 def bits(trainer):
-    return [a.tobytes() for a in trainer.arrays().values()]
+    return [a.tobytes() for a in resume.arrays(trainer).values()]
 
 
 def test_settings_survive_json_and_make_the_same_run():
@@ -44,8 +45,8 @@ def test_every_optimiser_trains_and_is_twinned(name, kind, rule):
     trainer = Settings(rule=rule, optimiser=name, lr=0.001, **SMALL).trainer(DATA, probe=0)
     before = trainer.net.arena.value.copy()
     trainer.fit(1)
-    assert all(type(o) is kind for o in trainer.optimisers().values()) and len(OPTIMISERS) == 5
-    assert len(trainer.optimisers()) == (2 if rule == "kp" else 1) and (trainer.net.arena.value != before).any()
+    assert all(type(o) is kind for o in resume.optimisers(trainer).values()) and len(OPTIMISERS) == 5
+    assert len(resume.optimisers(trainer)) == (2 if rule == "kp" else 1) and (trainer.net.arena.value != before).any()
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from nplearn import resume
 from nplearn.data import Loader, load
 from nplearn.errors import TrainingError
 from nplearn.layers import Dense, Dropout, Flatten, ReLU, Sequential
@@ -89,7 +90,7 @@ def test_evaluation_and_probe_change_nothing_of_a_run():
     watched, blind = trainer(rule="brsf", net="noisy"), trainer(rule="brsf", net="noisy", probe=False)
     blind.test = None
     watched.fit(2), blind.fit(2)
-    wanted, found = ({name: a.tobytes() for name, a in run.arrays().items()} for run in (blind, watched))
+    wanted, found = ({name: a.tobytes() for name, a in resume.arrays(run).items()} for run in (blind, watched))
     assert found == wanted
 
 

@@ -1,6 +1,7 @@
 """What the tests of training share: little data, two nets, rules with state, a Trainer, and ways to stop it."""
 import numpy as np
 
+from nplearn import resume
 from nplearn.data import Loader
 from nplearn.data.augment import Compose, Flip, Shift
 from nplearn.data.dataset import DataSet
@@ -71,8 +72,8 @@ def trainer(folder=None, rule="kp", net="dense", data=DATA, lr=0.05, bar=None, l
 
 def state(run):
     """{name: bytes} of all that training moves, and the history but for its times."""
-    held = {name: array.tobytes() for name, array in run.arrays().items()}
-    for name, optimiser in run.optimisers().items():
+    held = {name: array.tobytes() for name, array in resume.arrays(run).items()}
+    for name, optimiser in resume.optimisers(run).items():
         held |= {f"optim {name} {slot}": array.tobytes() for slot, array in optimiser.state().items()}
     return held | {"history": untimed(run.history), "at": (run.epoch, run.index, run.step)}
 

@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 
 from nplearn.backend import stream
-from nplearn.errors import BuildError
+from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Transport
 from nplearn.layers import holders, weighted
 from nplearn.params import Arena
@@ -124,6 +124,13 @@ class Rule:
         """The options this rule was made with, for a run's record."""
         hidden = {"own", "optimiser", "state", "layers", "net", "seed"}
         return {k: v for k, v in vars(self).items() if k not in hidden and isinstance(v, (int, float, str, bool))}
+
+
+def number(rule, name, x):
+    """x if it is a number, else a SettingError that names the rule's option."""
+    if isinstance(x, bool) or not isinstance(x, (int, float)):
+        raise SettingError(type(rule).__name__, f"{name} {x!r}", "a number", "give one")
+    return x
 
 
 def outputs(net, rule):

@@ -21,7 +21,7 @@ from math import prod
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Broadcast, Cut, Transport
 from nplearn.layers import holders, residuals, weighted
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule, outputs
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule, number, outputs
 
 
 class DirectFeedbackAlignment(Rule):
@@ -36,7 +36,8 @@ class DirectFeedbackAlignment(Rule):
                                    ("residual", residual, ("biotorch", "pure", "block"))):
             if value not in known:
                 raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
-        self.form, self.residual, self.scale = form, residual, scale
+        self.form, self.residual = form, residual
+        self.scale = scale if scale is None else number(self, "scale", scale)
         if residual == "block":                         # inside a block W carries
             self.claims = self.claims - {NO_TRANSPORT}
 

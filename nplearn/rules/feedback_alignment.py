@@ -9,7 +9,7 @@ Kept: B_l, one per weighted layer that sends, shaped like W_l and drawn by its l
 Source: Lillicrap et al. 2016, Nature Communications 7:13276, doi 10.1038/ncomms13276.
 """
 from nplearn.feedback import Matrix
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule, number
 
 
 class FeedbackAlignment(Rule):
@@ -22,7 +22,7 @@ class FeedbackAlignment(Rule):
 
     def __init__(self, scale=1.0):
         super().__init__()
-        self.scale = scale
+        self.scale = number(self, "scale", scale)
 
     def feedback(self, layer, rng):
         B = layer.draw(rng)

@@ -23,7 +23,7 @@ from scipy.linalg import block_diag
 from nplearn.errors import SettingError
 from nplearn.feedback import Product
 from nplearn.layers.initial import orthogonal
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule, number
 
 
 class ProductFeedbackAlignment(Rule):
@@ -40,6 +40,8 @@ class ProductFeedbackAlignment(Rule):
                                    ("path", path, ("auto", "direct", "collapsed"))):
             if value not in known:
                 raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
+        for name, value in (("expand", expand), ("density", density), ("batch", batch)):
+            number(self, name, value)
         if expand < 1 or (lift == "identity" and expand != 1) or not 0 < density <= 1:
             raise SettingError(type(self).__name__, f"expand {expand}, density {density}, lift {lift}",
                                "expand >= 1 (1 for identity), 0 < density <= 1", "change them")

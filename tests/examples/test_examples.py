@@ -146,8 +146,6 @@ def test_ctrl_c_leaves_what_is_finished_and_resume_completes_to_the_same(compare
     assert results(out) == results(compared[1])[:1]
     assert checkpoint.load(out / "runs/pfa-o-0/checkpoint.npz")[1]["step"] == 21
     assert is_picture(out / "accuracy.png") and is_picture(out / "angles.png") and (out / "table.md").exists()
-    refused = subprocess.run([python, *argv], capture_output=True, text=True, env=env)
-    assert refused.returncode == 2 and "--resume" in refused.stderr and len(results(out)) == 1
     done = subprocess.run([python, *argv, "--resume"], capture_output=True, text=True, env=env)
     assert done.returncode == 0 and results(out) == results(compared[1])
     wanted, found = ([cells(line)[:5] for line in (folder / "table.md").read_text().splitlines()]
@@ -155,6 +153,15 @@ def test_ctrl_c_leaves_what_is_finished_and_resume_completes_to_the_same(compare
     assert found == wanted
     other = subprocess.run([python, *argv, "--resume", "--lr", "0.1"], capture_output=True, text=True, env=env)
     assert other.returncode == 2 and "other settings" in other.stderr and results(out) == results(compared[1])
+
+
+def test_without_resume_a_comparison_is_made_anew_and_says_so(tmp_path):
+    out = tmp_path / "out"
+    (out / "runs" / "backprop-0").mkdir(parents=True)
+    (out / "runs" / "backprop-0" / "done.json").write_text("left over")
+    done = run("compare_rules.py", *QUICK, "--rules", "backprop", "--out", out)
+    assert done.returncode == 0 and "made anew; --resume would have gone on with it" in done.stdout
+    assert [one["rule"] for one in results(out)] == ["backprop"]
 
 
 @pytest.mark.parametrize(("options", "words"), [
