@@ -112,8 +112,11 @@ def draw(results, out, what):
     def series(f):
         return {rule: [[f(record) for record in result["history"]] for result in finished]
                 for rule, finished in results.items()}
-    plots.curves([{"x": epochs, "xlabel": "epoch", "ylabel": "test accuracy, %", "title": what,
-                   "series": series(lambda r: 100 * r["test_accuracy"])}], os.path.join(out, "accuracy.png"))
+    accuracy = series(lambda r: 100 * r["test_accuracy"])
+    ends = [mean([run[-1] for run in runs]) for rule, runs in accuracy.items() if rule not in registry.CONTROLS]
+    whole = {"x": epochs, "xlabel": "epoch", "ylabel": "test accuracy, %", "series": accuracy, "ylim": (0, 100)}
+    near = {**whole, "title": "the rules, nearer", "ylim": (min(ends, default=0) - 5, max(ends, default=99) + 1)}
+    plots.curves([whole, near], os.path.join(out, "accuracy.png"), title=what)
     plots.curves([{"x": epochs, "xlabel": "epoch", "ylabel": "angle to backprop's update, degrees", "ylim": (-3, 100),
                    "title": "update of the hidden layers", "series": series(lambda r: hidden(r, "gradient_angle"))},
                   {"x": epochs, "xlabel": "epoch", "ylabel": "angle of feedback to W, degrees", "ylim": (-3, 100),

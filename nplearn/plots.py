@@ -105,9 +105,13 @@ def curves(panels, path, title=""):
 
 
 def label_ends(axis, ends):
-    """Each curve's name at the right edge, at the height of its end; moved apart where names would meet."""
+    """Each curve's name at the right edge, at the height of its end; moved apart where names would meet.
+
+    A curve that ends outside the axis has no name there.
+    """
     axis.figure.canvas.draw()
-    ends = sorted((end for end in ends if not math.isnan(end[0])), key=lambda end: end[0])
+    low, high = axis.get_ylim()
+    ends = sorted((end for end in ends if low <= end[0] <= high), key=lambda end: end[0])
     gap = 14 / 72 * axis.figure.dpi / axis.get_window_extent().height
     heights, least, most = [], 0.0, 1.0
     for value, _, _ in ends:                            # in shares of the axis, so that a change of layout moves all
