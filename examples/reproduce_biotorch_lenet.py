@@ -30,8 +30,8 @@ def settings_for(rule, options, updates):
     high = {"decay": 0.005, "decay_steps": {max(1, round(UPDATES_OF_HIGH_DECAY / updates)): 0.02}} \
         if registry.make(rule).learned else {}
     return Settings(net="lenet", rule=rule, data="cifar-10", epochs=options.epochs, batch=128, augment=4,
-                    lr=LEARNING_RATE.get(rule, 0.1), lr_steps={100: 0.1, 150: 0.1, 200: 0.1}, seed=options.seed, device=options.device,
-                    threads=options.threads, **high)
+                    lr=LEARNING_RATE.get(rule, 0.1), lr_steps={100: 0.1, 150: 0.1, 200: 0.1}, seed=options.seed,
+                    device=options.device, threads=options.threads, **high)
 
 
 def main():
