@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import statistics
 from dataclasses import asdict
 
@@ -29,6 +28,8 @@ from nplearn.rules import registry
 from nplearn.runs import Settings, pick
 
 FORGETTING = {"decay": 0.1, "decay_steps": {2: 1e-3}}    # the first two epochs of rules whose feedback learns
+
+OURS = ("done.json", "log.jsonl", "checkpoint.npz", "checkpoint.npz.previous")      # what a training's folder holds
 
 
 def settings_for(rule, seed, options):
@@ -49,6 +50,9 @@ def train(settings, data, folder, bar, resume):
                                "give the same options, or another --out")
         bar.update(math.ceil(len(data[0]) / settings.batch) * settings.epochs)
         return result
+    for old in OURS if not resume else ():
+        if os.path.exists(os.path.join(folder, old)):
+            os.remove(os.path.join(folder, old))
     trainer = settings.trainer(data, folder=folder, bar=bar, label=f"{settings.rule} seed {settings.seed}")
     history = trainer.fit(settings.epochs, resume=resume)
     result = {"settings": described, "history": history, "memory": trainer.rule.memory()}
@@ -167,9 +171,8 @@ def main():
     data = load(options.data, options.data_dir)
     print(f"{data[0].name} from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
     os.makedirs(options.out, exist_ok=True)
-    if not options.resume and os.path.exists(os.path.join(options.out, "runs")):
+    if not options.resume and os.path.exists(os.path.join(options.out, "results.json")):
         print(f"the comparison in {options.out} is made anew; --resume would have gone on with it")
-        shutil.rmtree(os.path.join(options.out, "runs"))
     results, batch = {}, Settings().batch
     total = len(rules) * options.seeds * options.epochs * math.ceil(len(data[0]) / batch)
     try:

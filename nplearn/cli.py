@@ -15,6 +15,7 @@ from nplearn import checkpoint
 from nplearn.columns import outside
 from nplearn.data import Loader, load
 from nplearn.errors import CheckpointError, NplearnError, SettingError
+from nplearn.kernels.threads import blas_threads
 from nplearn.layers import leaves
 from nplearn.metrics import evaluate
 from nplearn.nets import NETS
@@ -78,8 +79,8 @@ def rules(options):
     lines = []
     for name in registry.names(controls=True):
         rule = registry.make(name)
-        options = ", ".join(f"{key} {value}" for key, value in registry.options_of(name).items())
-        lines.append((name, rule.idea + (f" ({options})" if options else ""), rule.paper, rule.keeps, rule.learns_when))
+        made = ", ".join(f"{key} {value}" for key, value in registry.options_of(name).items())
+        lines.append((name, rule.idea + (f" ({made})" if made else ""), rule.paper, rule.keeps, rule.learns_when))
     print(table(header, lines, widths=(10, 44, 24, 18, 26)))
     print("\nOptions follow a colon, as in pfa:expand=5,density=0.3; each is described in its file, nplearn/rules/.")
 
@@ -114,14 +115,14 @@ def scope(options):
 
 def signal(layer):
     """In words, what takes the error from this layer's output to its input."""
-    if not hasattr(layer, "feedback"):
-        return "exact backprop: its own derivative"
+    feedback = getattr(layer, "feedback", None)
     if not layer.sends:
-        learns = ", its feedback learns and drives nothing" if layer.feedback.params() else ""
-        return f"none: no parameters below{learns}"
-    if layer.feedback.says == layer.exact.says:
-        return layer.exact.says
-    return f"the rule: {layer.feedback.says}"
+        learns = feedback is not None and feedback.params()
+        return f"none: no parameters below{', its feedback learns and drives nothing' if learns else ''}"
+    if feedback is None:
+        return "exact backprop of what arrives: its own derivative"
+    ours = feedback.says.startswith(("exact", "none"))
+    return feedback.says if ours else f"the rule: {feedback.says}"
 
 
 # -- train and evaluate -----------------------------------------------------------------------------------------------
@@ -172,6 +173,7 @@ def evaluate_command(options):
     found = {name: array for name, array in arrays.items() if name.startswith("net/")}
     copy_into(live, found, where=path)
     _, test = load(options.data or settings.data, options.data_dir)
+    blas_threads(settings.threads)
     result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype))
     print(f"{settings.net} under {settings.rule}, {meta['step']} updates, on {result['n']} test records of {test.name} "
           f"({test.source})")

@@ -6,6 +6,7 @@
 Draws are functions of (seed, step), so no generator's state is among them. Before anything is changed every difference
 in settings and arrays is listed in one error; a damaged newest file gives way to the one before it.
 """
+import inspect
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from nplearn.errors import CheckpointError
 from nplearn.kernels import denormals
 from nplearn.layers import everything, leaves
 
-STATE = ("epoch", "index", "step", "sums", "history")   # of the Trainer itself
+STATE = ("epoch", "index", "step", "sums", "early", "history")      # of the Trainer itself
 
 
 def save(trainer):
@@ -107,10 +108,9 @@ def settings(trainer):
 
 
 def _options(layer):
-    """What a layer was made with, as far as its arrays do not say it (a probability, a stride, ...)."""
-    told = "path", "in_shape", "out_shape", "sends", "column_bytes", "init", "window", "uses"
-    return {name: value for name, value in vars(layer).items()
-            if name not in told and isinstance(value, (bool, int, float, str, tuple))}
+    """What a layer was made with: its arguments, as far as it keeps them by name (a probability, a stride, ...)."""
+    return {name: value for name in inspect.signature(type(layer).__init__).parameters
+            if isinstance(value := vars(layer).get(name), (bool, int, float, str, tuple)) and name != "init"}
 
 
 def plain(x):

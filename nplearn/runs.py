@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from nplearn.data import Loader
 from nplearn.data.augment import Compose, Flip, Shift
 from nplearn.errors import SettingError
-from nplearn.kernels.threads import blas_threads
 from nplearn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from nplearn.metrics import Probe
 from nplearn.nets import make as make_net
@@ -69,7 +68,6 @@ class Settings:
         """A Trainer for the data sets (training, test); `probe` training images are measured each epoch (0: none)."""
         if self.threads < 1:
             raise SettingError("threads", f"{self.threads}", "1 or more", "leave it at 1, or give the number of cores")
-        blas_threads(self.threads)
         training, test = data
         net = self.build(training.inputs.shape[1:], len(training.classes))
         rule = make_rule(self.rule).attach(net, self.seed)
@@ -86,7 +84,7 @@ class Settings:
         return Trainer(net, rule, self.make_optimiser(net.arena), loss,
                        Loader(training, self.batch, seed=self.seed, augment=augment, dtype=self.dtype),
                        Loader(test, 500, shuffle=False, dtype=self.dtype), seed=self.seed, probe=watch, folder=folder,
-                       bar=bar, label=label, save_every=save_every,
+                       bar=bar, label=label, save_every=save_every, threads=self.threads,
                        about={"run": asdict(self), "in_shape": list(training.inputs.shape[1:]),
                               "classes": list(training.classes), "source": training.source,
                               "records": [len(training), len(test)]})

@@ -17,7 +17,7 @@ from copy import copy
 import numpy as np
 
 from nplearn.backend import stream, to_host
-from nplearn.columns import columns, count, cut
+from nplearn.columns import columns, count
 from nplearn.errors import BuildError, SettingError
 
 
@@ -52,16 +52,15 @@ class Tape:
         """Take a batch as rows: inputs (N, features) or (N, H, W, C), labels (N,) classes or (N, ...) targets."""
         net, inputs = self.net, np.asarray(inputs) if isinstance(inputs, (list, tuple)) else inputs
         net.check(inputs)
-        nb = cut(len(inputs), net.column_bytes if net.device.xp is np else 0)
         self.labels = None
         if labels is not None:
             labels = np.asarray(labels) if isinstance(labels, (list, tuple)) else labels
             if self.loss is not None:
                 self.loss.check(to_host(labels), len(inputs), net.out_shape)
-            self.labels = net.device.put(columns(labels, nb))
+            self.labels = net.device.put(columns(labels, net.chunk(len(inputs))))
             if self.labels.dtype.kind == "f":           # targets in the net's precision, so that the error is
                 self.labels = self.labels.astype(net.dtype, copy=False)
-        self.input = columns(net.device.put(inputs).astype(net.dtype, copy=False), nb)
+        self.input = net.columns(inputs)
         self.seed = seed
         self._forget()
         return self
@@ -107,11 +106,6 @@ class Tape:
                 raise SettingError("tape", f"{name!r}", "exact, collects, records, up or mode", "choose of these")
             setattr(other, name, value)
         return other
-
-    def joins(self, walk):
-        """Count this tape's gradients into another walk: what that walk has visited is added to, not replaced."""
-        self._visited, self.deltas = walk._visited, walk.deltas
-        return self
 
     # -- what layers ask --------------------------------------------------------------------------------------------
 

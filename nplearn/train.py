@@ -22,6 +22,7 @@ from nplearn import resume
 from nplearn.backend import permutation, to_host
 from nplearn.errors import TrainingError
 from nplearn.interrupts import Interrupts
+from nplearn.kernels.threads import blas_threads
 from nplearn.layers import weighted
 from nplearn.metrics import evaluate
 from nplearn.resume import plain
@@ -38,19 +39,22 @@ class Trainer:
     bar         True for a progress bar of its own, a tqdm to advance, or None
     label       what the bar says before the epoch
     save_every  seconds between checkpoints; there is always one at the end, and one after Ctrl-C
+    threads     of BLAS; with one the bits do not depend on the number of cores
     about       what else a checkpoint should remember (JSON), such as how to build the net
     """
 
     def __init__(self, net, rule, optimiser, loss, train, test=None, seed=0, probe=None, folder=None, bar=None,
-                 label="", save_every=60.0, about=None):
+                 label="", save_every=60.0, threads=1, about=None):
         self.net, self.rule, self.optimiser, self.loss = net, rule, optimiser, loss
         self.train, self.test, self.seed, self.probe = train, test, seed, probe
         self.folder, self.bar, self.label, self.save_every, self.about = folder, bar, label, save_every, about or {}
+        blas_threads(threads)
         rule.follow(optimiser)
         self.tape, self.phase_tape = Tape(net, loss), Tape(net, loss, mode="probe")
         self.epoch, self.index, self.step = 0, 0, 0     # where the run stands: epoch, next batch in it, updates done
         self.sums = {"loss": 0.0, "right": 0, "n": 0}   # of the epoch so far
         self.history, self.step_ms = [], []
+        self.early = None                               # the log's first line
         self.whole = True                               # False inside an update, whose half is not to be saved
 
     # -- the loop ---------------------------------------------------------------------------------------------------
@@ -75,6 +79,8 @@ class Trainer:
                     self.whole = True
                 while self.epoch < epochs:
                     self.one_epoch(bar, interrupted)
+                if interrupted:                         # during the last evaluation
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             if self.folder and self.whole:
                 self.save()
@@ -146,7 +152,7 @@ class Trainer:
         found = {}
         if self.test is not None:
             result = evaluate(self.net, self.loss, self.test)
-            found |= {"test_loss": result["loss"], "test_accuracy": result["accuracy"]}
+            found |= {"test_loss": result["loss"], "test_accuracy": result.get("accuracy")}
         if self.probe is not None:
             found["layers"] = self.probe.measure()
         return found
@@ -160,10 +166,8 @@ class Trainer:
         ms = float(np.median(self.step_ms))
         line = {"early": True, "step": self.step, "loss": self.sums["loss"] / self.sums["n"], "step_ms": ms,
                 "epoch_seconds": ms * len(self.train) / 1e3}
-        if self.folder:
-            os.makedirs(self.folder, exist_ok=True)
-            with open(os.path.join(self.folder, "log.jsonl"), "a") as log:
-                log.write(json.dumps(line) + "\n")
+        self.early = line
+        self.write_log()
         if self.bar is True:
             bar.write(f"{self.label or 'training'}: loss {line['loss']:.3f} after {self.step} steps, "
                       f"{line['step_ms']:.1f} ms a step, about {line['epoch_seconds']:.0f} s an epoch")
@@ -206,7 +210,7 @@ class Trainer:
             os.makedirs(self.folder, exist_ok=True)
             part = os.path.join(self.folder, "log.jsonl.part")
             with open(part, "w") as log:
-                log.writelines(json.dumps(plain(record)) + "\n" for record in self.history)
+                log.writelines(json.dumps(plain(line)) + "\n" for line in [self.early, *self.history] if line)
             os.replace(part, os.path.join(self.folder, "log.jsonl"))
 
 

@@ -121,19 +121,6 @@ def test_records_are_the_deltas_at_each_weighted_layer_top_visit_first():
     assert tape.deltas == {} and tape.kept == {}
 
 
-def test_walks_that_join_add_their_gradients():
-    net = small()
-    tape = begun(net, mode="probe")
-    tape.run()
-    net.backward(tape.error, tape)
-    once = {p: p.grad.copy() for p in net.arena.params}
-    first, second = tape.walk(), tape.walk()
-    first.arrive = second.arrive = lambda net: None     # walks that belong together start nowhere anew
-    net.backward(tape.error, first)
-    net.backward(tape.error, second.joins(first))
-    assert all(np.allclose(p.grad, 2 * once[p], rtol=1e-13) for p in net.arena.params)
-
-
 def test_seen_holds_before_during_and_after_a_walk():
     net = small()
     tape = begun(net)

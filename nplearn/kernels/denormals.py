@@ -20,25 +20,22 @@ def flush():
     global state
     if os.environ.get("NPLEARN_DENORMALS") == "keep":
         state = "kept"
-    elif sys.platform != "linux" or platform.machine() != "x86_64":
+    elif sys.platform != "linux" or platform.machine() != "x86_64" or not _set():
         state = "unsupported"
     else:
         state = "late" if "numpy" in sys.modules else "flushed"     # late: BLAS threads may still meet them
-        _set()
     return state
 
 
-def flush_thread():
-    """The same for a thread that was started before `flush`, or by another library."""
-    if state in ("flushed", "late"):
-        _set()
-
-
 def _set():
-    libm, environment = ctypes.CDLL("libm.so.6"), (ctypes.c_uint32 * 8)()
+    try:
+        libm, environment = ctypes.CDLL("libm.so.6"), (ctypes.c_uint32 * 8)()
+    except OSError:                                     # another C library
+        return False
     libm.fegetenv(environment)
     environment[7] |= FLUSH_TO_ZERO_AND_DENORMALS_ARE_ZERO
     libm.fesetenv(environment)
+    return True
 
 
 state = "kept"

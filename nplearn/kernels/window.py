@@ -4,8 +4,6 @@ Along one axis output o and tap i meet input  o * stride + i * dilation - before
 """
 from typing import NamedTuple
 
-from nplearn.errors import SettingError
-
 
 class Window(NamedTuple):
     """A window of `kernel` (kh, kw), moved by `stride`, its taps `dilation` apart, over a map padded by `pads`."""
@@ -52,6 +50,4 @@ def pads_for(padding, H, W, kernel, stride, dilation):
         total = [max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
                  for n, k, s, d in zip((H, W), kernel, stride, dilation, strict=True)]
         return tuple((t // 2, t - t // 2) for t in total)
-    if isinstance(padding, str):
-        raise SettingError("padding", f"{padding!r}", '"same", "valid" or numbers', "choose one of these")
     return tuple(pair(p) for p in pair(padding))

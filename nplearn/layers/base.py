@@ -16,9 +16,9 @@ import numpy as np
 
 from nplearn.backend import Device, array_module, like, stream
 from nplearn.columns import columns, cut, inside, nothing_like, outside, over_channels, rows
-from nplearn.errors import BuildError
+from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Transport
-from nplearn.layers.initial import XAVIER
+from nplearn.layers.initial import XAVIER, ZERO
 from nplearn.params import Arena, Param
 
 
@@ -41,6 +41,7 @@ class Layer:
 
     path, in_shape, out_shape = "", None, None
     column_bytes = 0                                    # the largest im2col workspace below, per sample
+    sends = False                                       # whether a Param lies below: an error at the input is wanted
 
     # -- what a layer writes ----------------------------------------------------------------------------------------
 
@@ -87,9 +88,13 @@ class Layer:
 
         Weights are drawn from `stream(seed, path)`: a layer's start depends on no other layer.
         """
+        if str(dtype) not in ("float32", "float64") and dtype not in (np.float32, np.float64):
+            raise SettingError("dtype", f"{dtype!r}", "float32 or float64", "choose one of these")
         ground = Ground(seed, np.dtype(dtype), device if isinstance(device, Device) else Device(device))
         for layer in everything(self):
             layer.in_shape, layer.sends = None, False
+            if hasattr(layer, "feedback"):
+                layer.feedback = layer.exact            # that of another build would not fit
         self.place("", inside(tuple(in_shape)), ground)
         self.reach(False)
         self.dtype, self.device, self.seed = ground.dtype, ground.device, seed
@@ -119,6 +124,7 @@ class Layer:
 
     def reach(self, below):
         """Told whether a Param lies below, says whether one lies below what comes next."""
+        self.sends = self.sends or below
         return below or bool(self.params())
 
     def check(self, inputs):
@@ -129,14 +135,20 @@ class Layer:
             raise BuildError("input", f"a batch of shape {inputs.shape}", f"(N, *{outside(self.in_shape)}) with N > 0",
                              "build the net for this input, or reshape the batch")
 
+    def columns(self, inputs):
+        """A batch of rows as this net takes it: on its device, in its precision, cut and turned into columns."""
+        self.check(inputs)
+        return columns(self.device.put(inputs).astype(self.dtype, copy=False), self.chunk(len(inputs)))
+
+    def chunk(self, n):
+        """nb, how many of n samples make a chunk in this net; all of them on a GPU."""
+        return cut(n, self.column_bytes if self.device.xp is np else 0)
+
     def predict(self, inputs, batch=256):
         """Rows in, rows out, nothing kept: (N, features) or (N, H, W, C) -> (N, classes) or maps, on the host."""
         self.check(inputs)
-        parts = []
-        for start in range(0, len(inputs), batch):
-            part = self.device.put(np.asarray(inputs[start:start + batch])).astype(self.dtype, copy=False)
-            nb = cut(len(part), self.column_bytes if self.device.xp is np else 0)
-            parts.append(rows(self.forward(columns(part, nb))))
+        parts = [rows(self.forward(self.columns(np.asarray(inputs[start:start + batch]))))
+                 for start in range(0, len(inputs), batch)]
         xp = self.device.xp
         out = xp.concatenate(parts)
         return out if xp is np else out.get()
@@ -145,13 +157,12 @@ class Layer:
 class Weighted(Layer):
     """A layer that is linear in its weight: three operators, a bias, and the feedback that takes its delta down.
 
-    sends     whether a Param lies below, so that an error at the input is wanted at all
     out_axis  which axis of W holds the output channels          groups  into how many blocks channels are cut
     uses      how often a sample uses each weight (the positions of a convolution)
     """
 
     exact = Transport()
-    sends, out_axis, groups, uses = False, 0, 1, 1
+    out_axis, groups, uses = 0, 1, 1
 
     def __init__(self, bias=True, init=XAVIER):
         self.init, self.feedback = init, self.exact
@@ -195,10 +206,6 @@ class Weighted(Layer):
     def params(self):
         return {"weight": self.weight, **({"bias": self.bias} if self.bias else {})} if self.weight else {}
 
-    def reach(self, below):
-        self.sends = self.sends or below
-        return True
-
     def forward(self, x, tape=None):
         if tape is not None:
             tape.keep(self, x)
@@ -235,14 +242,26 @@ class Weighted(Layer):
     # what rules ask
 
     def draw(self, rng, n_out=None):
-        """Another matrix of the weight's kind, with n_out output channels, by the weight's own law; on its device."""
+        """Another matrix of the weight's kind, with n_out output channels, by the weight's own law; on its device.
+
+        A weight that starts at zero has no law to draw from: Xavier's stands in.
+        """
         n = n_out or self.n_out
-        host = self.init.draw(rng, self.weight_shape(n), *self.fans(n)).astype(self.weight.value.dtype)
+        host = self.law.draw(rng, self.weight_shape(n), *self.fans(n)).astype(self.weight.value.dtype)
         return like(host, self.weight.value)
 
     def std(self):
         """Standard deviation of the law that the weight was drawn from."""
-        return self.init.std(*self.fans(self.n_out))
+        return self.law.std(*self.fans(self.n_out))
+
+    @property
+    def law(self):
+        return XAVIER if self.init is ZERO else self.init
+
+    @property
+    def spatial(self):
+        """Whether the layer sees maps, (H, C, W)."""
+        return len(self.in_shape) == 3
 
     def mix(self, d, B):
         """B' d over the channel axis: d with n channels, B (n, N) -> N channels."""
@@ -252,6 +271,13 @@ class Weighted(Layer):
         """B' W on the output axis: W with n output channels, B (n, N) -> N output channels."""
         xp, axis = array_module(W), self.out_axis
         return xp.moveaxis(xp.tensordot(B, W, axes=(0, axis)), 0, axis)
+
+
+def whole(where, name, x, least=1):
+    """x if it is a whole number of at least `least`, as an int; else a SettingError."""
+    if isinstance(x, bool) or not isinstance(x, (int, np.integer)) or x < least:
+        raise SettingError(where, f"{name} {x!r}", f"a whole number of at least {least}", "change it")
+    return int(x)
 
 
 # -- looking at a net -------------------------------------------------------------------------------------------------

@@ -1,5 +1,4 @@
 """Layers made of layers: a chain, a residual block, and the Port where an error may enter or stop."""
-from nplearn.columns import is_nothing
 from nplearn.errors import BuildError
 from nplearn.feedback import Through
 from nplearn.layers.base import Layer, everything
@@ -16,10 +15,7 @@ class Sequential(Layer):
         self.layers = [*layers, *named.values()]
 
     def children(self):
-        named = {}
-        for name, layer in zip(self.names, self.layers, strict=True):
-            named[name] = layer
-        return named
+        return dict(zip(self.names, self.layers, strict=True))
 
     def place(self, path, in_shape, ground):
         self.path, shape = path, in_shape
@@ -46,6 +42,7 @@ class Sequential(Layer):
         return d
 
     def tangent(self, v, tape):
+        tape.arrive(self)
         for layer in self.layers:
             v = layer.tangent(v, tape)
         return v
@@ -80,12 +77,11 @@ class Residual(Layer):
 
     def backward(self, d, tape):
         tape.arrive(self)
-        across, branch = self.shortcut.backward(d, tape), self.branch.backward(d, tape)
-        if is_nothing(across):
-            return branch
-        return across if is_nothing(branch) else across + branch
+        branch = self.branch.backward(d, tape)          # forward went through the shortcut first: the way back, last
+        return branch + self.shortcut.backward(d, tape)
 
     def tangent(self, v, tape):
+        tape.arrive(self)
         return self.shortcut.tangent(v, tape) + self.branch.tangent(v, tape)
 
 
@@ -93,17 +89,12 @@ class Port(Layer):
     """The identity, holding a feedback: where a rule may let an error enter (a broadcast) or stop (a cut)."""
 
     exact = Through()
-    sends = False
 
     def __init__(self):
         self.feedback = self.exact
 
     def serves(self, in_shape):
         return True
-
-    def reach(self, below):
-        self.sends = self.sends or below
-        return below
 
     def forward(self, x, tape=None):
         if tape is not None:

@@ -5,45 +5,31 @@
 """
 from nplearn.errors import BuildError
 from nplearn.kernels import conv
-from nplearn.kernels.window import Window, pads_for, pair
-from nplearn.layers.base import Weighted
+from nplearn.layers.base import Weighted, whole
 from nplearn.layers.initial import XAVIER
+from nplearn.layers.windowed import Windowed
 
 
-class Conv2d(Weighted):
-    """`Conv2d(n, kernel)`: n output channels from kernels of kh x kw.
+class Conv2d(Windowed, Weighted):
+    """`Conv2d(n, kernel)`: n output channels from kernels of kh x kw; stride, padding and dilation as in `Windowed`.
 
-    padding   "same" (output ceil(n / stride), an odd pad goes below and right), "valid", a number,
-              (vertical, horizontal), or ((top, bottom), (left, right))
     groups    the channels are cut into so many blocks that do not meet; groups = channels is a depthwise convolution
     """
 
     def __init__(self, n, kernel, stride=1, padding="same", dilation=1, groups=1, bias=True, init=XAVIER):
         super().__init__(bias, init)
-        self.n, self.groups, self.padding = n, groups, padding
-        self.kernel, self.stride, self.dilation = pair(kernel), pair(stride), pair(dilation)
+        self.n, self.groups = whole("Conv2d", "n", n), whole("Conv2d", "groups", groups)
+        self.settle(kernel, stride, padding, dilation)
 
     def infer(self, in_shape):
-        where = self.path or "Conv2d"
-        if len(in_shape) != 3:
-            raise BuildError(where, f"input of shape {in_shape}", "a map (H, C, W)", "put a Reshape before it")
-        H, C, W = in_shape
-        if C % self.groups or self.n % self.groups:
-            raise BuildError(where, f"{C} channels in, {self.n} out, {self.groups} groups", "groups that divide both",
-                             "change groups or the number of channels")
-        window = self.window_for(H, W)
-        h, w = window.out(H, W)
-        if h < 1 or w < 1:
-            raise BuildError(where, f"a map of {H} x {W}", f"at least what a kernel of {self.kernel} covers",
-                             "use a larger input, more padding or fewer layers")
-        return h, self.n, w
+        out = self.over_map(in_shape, self.n)
+        if in_shape[1] % self.groups or self.n % self.groups:
+            raise BuildError(self.path or "Conv2d", f"{in_shape[1]} channels in, {self.n} out, {self.groups} groups",
+                             "groups that divide both", "change groups or the number of channels")
+        return out
 
     def serves(self, in_shape):
         return in_shape[1] == self.in_shape[1]          # a map of another size
-
-    def window_for(self, H, W):
-        pads = pads_for(self.padding, H, W, self.kernel, self.stride, self.dilation)
-        return Window(self.kernel, self.stride, pads, self.dilation)
 
     def make(self, ground):
         H, C, W = self.in_shape

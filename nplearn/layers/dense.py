@@ -3,7 +3,7 @@
     x (T, n_in, nb), W (n_out, n_in)      a = W x      dx = W' d      dW = sum over chunks of d x'      bias (n_out, 1)
 """
 from nplearn.errors import BuildError
-from nplearn.layers.base import Weighted
+from nplearn.layers.base import Weighted, whole
 from nplearn.layers.initial import XAVIER
 
 
@@ -12,7 +12,7 @@ class Dense(Weighted):
 
     def __init__(self, n, bias=True, init=XAVIER):
         super().__init__(bias, init)
-        self.n = n
+        self.n = whole("Dense", "n", n)
 
     def infer(self, in_shape):
         if len(in_shape) != 1:

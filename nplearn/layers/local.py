@@ -6,36 +6,24 @@
 
 Bartunov et al. 2018 (arXiv 1807.04587) use it with "same" padding as TensorFlow defines it.
 """
-from nplearn.errors import BuildError
 from nplearn.kernels import local
-from nplearn.kernels.window import Window, pads_for, pair
-from nplearn.layers.base import Weighted
+from nplearn.layers.base import Weighted, whole
 from nplearn.layers.initial import XAVIER
+from nplearn.layers.windowed import Windowed
 
 
-class LocallyConnected2d(Weighted):
-    """`LocallyConnected2d(n, kernel, stride)`: n output channels; padding as in Conv2d; no weight is shared."""
+class LocallyConnected2d(Windowed, Weighted):
+    """`LocallyConnected2d(n, kernel, stride)`: n output channels; padding as in `Windowed`; no weight is shared."""
 
     out_axis = 2
 
     def __init__(self, n, kernel, stride=1, padding="same", bias=True, init=XAVIER):
         super().__init__(bias, init)
-        self.n, self.padding = n, padding
-        self.kernel, self.stride = pair(kernel), pair(stride)
+        self.n = whole("LocallyConnected2d", "n", n)
+        self.settle(kernel, stride, padding)
 
     def infer(self, in_shape):
-        where = self.path or "LocallyConnected2d"
-        if len(in_shape) != 3:
-            raise BuildError(where, f"input of shape {in_shape}", "a map (H, C, W)", "put a Reshape before it")
-        H, _, W = in_shape
-        h, w = self.window_for(H, W).out(H, W)
-        if h < 1 or w < 1:
-            raise BuildError(where, f"a map of {H} x {W}", f"at least what a kernel of {self.kernel} covers",
-                             "use a larger input, more padding or fewer layers")
-        return h, self.n, w
-
-    def window_for(self, H, W):
-        return Window(self.kernel, self.stride, pads_for(self.padding, H, W, self.kernel, self.stride, (1, 1)), (1, 1))
+        return self.over_map(in_shape, self.n)
 
     def make(self, ground):
         self.window = self.window_for(self.in_shape[0], self.in_shape[2])

@@ -2,38 +2,25 @@
 from nplearn.columns import everywhere
 from nplearn.errors import BuildError
 from nplearn.kernels import pool
-from nplearn.kernels.window import Window, pads_for, pair
 from nplearn.layers.base import Layer
+from nplearn.layers.windowed import Windowed, need_map
 
 
-class Pool(Layer):
+class Pool(Windowed, Layer):
     """A window of `kernel`, moved by `stride` (the kernel's size unless given), over a map padded as Conv2d's is."""
 
     def __init__(self, kernel, stride=None, padding="valid"):
-        self.kernel, self.padding = pair(kernel), padding
-        self.stride = pair(stride or kernel)
+        self.settle(kernel, kernel if stride is None else stride, padding)
 
     def infer(self, in_shape):
-        where = self.path or type(self).__name__
-        if len(in_shape) != 3:
-            raise BuildError(where, f"input of shape {in_shape}", "a map (H, C, W)", "put it before the Flatten")
-        H, C, W = in_shape
-        window = self.window_for(H, W)
-        h, w = window.out(H, W)
-        if h < 1 or w < 1:
-            raise BuildError(where, f"a map of {H} x {W}", f"at least {self.kernel}",
-                             "use a larger input or fewer pools")
-        if any(p >= k for pads, k in zip(window.pads, self.kernel, strict=True) for p in pads):
-            raise BuildError(where, f"padding {window.pads}", f"less than the window of {self.kernel}",
-                             "a window must see the map")
-        return h, C, w
+        out, pads = self.over_map(in_shape), self.window_for(in_shape[0], in_shape[2]).pads
+        if any(p >= k for around, k in zip(pads, self.kernel, strict=True) for p in around):
+            raise BuildError(self.path or type(self).__name__, f"padding {pads}",
+                             f"less than the window of {self.kernel}", "a window must see the map")
+        return out
 
     def make(self, ground):
         self.window = self.window_for(self.in_shape[0], self.in_shape[2])
-
-    def window_for(self, H, W):
-        pads = pads_for(self.padding, H, W, self.kernel, self.stride, (1, 1))
-        return Window(self.kernel, self.stride, pads, (1, 1))
 
 
 class MaxPool2d(Pool):
@@ -69,10 +56,7 @@ class GlobalAvgPool(Layer):
     """(H, C, W) -> (C,): each channel's mean over the map."""
 
     def infer(self, in_shape):
-        if len(in_shape) != 3:
-            raise BuildError(self.path or "GlobalAvgPool", f"input of shape {in_shape}", "a map (H, C, W)",
-                             "put it before the Flatten")
-        return (in_shape[1],)
+        return (need_map(self, in_shape)[1],)
 
     def forward(self, x, tape=None):
         return x.mean(axis=(1, 3))

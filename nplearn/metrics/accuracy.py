@@ -2,7 +2,7 @@
 import numpy as np
 
 from nplearn.backend import to_host
-from nplearn.columns import columns, cut, rows
+from nplearn.columns import columns, rows
 
 
 def accuracy(outputs, labels):
@@ -25,19 +25,19 @@ def confusion(outputs, labels):
 def evaluate(net, loss, loader, k=5):
     """Loss and accuracy over a loader, in inference (running statistics, no dropout, nothing kept).
 
-    Returns a dict: n, loss (mean per sample), accuracy, top_k, confusion (K, K).
+    Returns a dict: n, loss (mean per sample), accuracy, top_k, confusion (K, K); the last three where labels are classes.
     """
     outputs, labels, total = [], [], 0.0
     for inputs, truth in loader.epoch(0):
-        net.check(inputs)
-        loss.check(truth, len(truth), net.out_shape)
-        nb = cut(len(inputs), net.column_bytes if net.device.xp is np else 0)
-        x = columns(net.device.put(inputs).astype(net.dtype, copy=False), nb)
-        output = net.forward(x)
-        values, _ = loss(output, net.device.put(columns(truth, nb)))
+        loss.check(truth, len(inputs), net.out_shape)
+        output = net.forward(net.columns(inputs))
+        values, _ = loss(output, net.device.put(columns(truth, net.chunk(len(inputs)))))
         total += float(values.sum(dtype="float64"))
         outputs.append(rows(to_host(output)))
         labels.append(truth)
     outputs, labels = np.concatenate(outputs), np.concatenate(labels)
-    return {"n": len(labels), "loss": total / len(labels), "accuracy": accuracy(outputs, labels),
-            "top_k": top_k(outputs, labels, min(k, outputs.shape[1])), "confusion": confusion(outputs, labels)}
+    found = {"n": len(labels), "loss": total / len(labels)}
+    if labels.dtype.kind in "iu":
+        found |= {"accuracy": accuracy(outputs, labels), "top_k": top_k(outputs, labels, min(k, outputs.shape[1])),
+                  "confusion": confusion(outputs, labels)}
+    return found

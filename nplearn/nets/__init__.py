@@ -13,7 +13,11 @@ def make(name, in_shape, classes, **options):
     """The net of that name for inputs of `in_shape` (H, W, C), not yet built."""
     if name not in NETS:
         raise SettingError("net", f"{name!r}", f"one of {', '.join(NETS)}", "choose one of these")
-    return NETS[name](in_shape, classes, **options)
+    try:
+        return NETS[name](in_shape, classes, **options)
+    except TypeError as error:
+        raise SettingError(f"net {name}", f"options {options} ({error})", "options the net has",
+                           "see its page, nplearn/nets/") from error
 
 
 __all__ = ["NETS", "lenet", "make", "mlp"]

@@ -12,7 +12,8 @@ delta is the loss's own.
 
 A rule declares what it claims; the contract tests each claim, and its absence.
 """
-from math import prod
+import inspect
+import math
 
 import numpy as np
 
@@ -44,7 +45,10 @@ class Rule:
     lowest = learned = False
 
     def __init__(self, optimiser=None):
-        self.own, self.optimiser, self.state, self.layers = optimiser, None, None, []
+        self.own_optimiser, self.optimiser, self.state, self.layers = optimiser, None, None, []
+        if not (optimiser is None or callable(optimiser)):
+            raise SettingError(type(self).__name__, f"optimiser {optimiser!r}", "a function arena -> Optimiser",
+                               "give one in Python, such as lambda arena: SGD(arena, lr=0.1)")
 
     # -- what a rule writes -----------------------------------------------------------------------------------------
 
@@ -80,6 +84,7 @@ class Rule:
         self.net, self.seed, self.layers, self.optimiser = net, seed, list(layers), None
         for layer in self.layers:
             layer.feedback = self.feedback(layer, stream(seed, "feedback", layer.path))
+            fits(layer)
         learned = []
         for layer in self.layers:
             for name, param in layer.feedback.params().items():
@@ -90,7 +95,7 @@ class Rule:
 
     def follow(self, optimiser):
         if self.state is not None:
-            self.optimiser = self.own(self.state) if self.own else optimiser.like(self.state)
+            self.optimiser = self.own_optimiser(self.state) if self.own_optimiser else optimiser.like(self.state)
 
     def put(self, host):
         """A host array in the net's precision, on its device."""
@@ -121,21 +126,31 @@ class Rule:
         return arrays + gradient + sum(o.nbytes for o in self.optimisers().values())
 
     def settings(self):
-        """The options this rule was made with, for a run's record."""
-        hidden = {"own", "optimiser", "state", "layers", "net", "seed"}
-        return {k: v for k, v in vars(self).items() if k not in hidden and isinstance(v, (int, float, str, bool))}
+        """The options this rule was made with, for a run's record: its arguments, as far as it keeps them by name."""
+        return {name: value for name in inspect.signature(type(self).__init__).parameters
+                if isinstance(value := vars(self).get(name), (int, float, str, bool))}
 
 
-def number(rule, name, x):
-    """x if it is a number, else a SettingError that names the rule's option."""
-    if isinstance(x, bool) or not isinstance(x, (int, float)):
-        raise SettingError(type(rule).__name__, f"{name} {x!r}", "a number", "give one")
+def fits(layer):
+    """The layer's feedback has the shape of its weight, where it is compared with one: or BuildError."""
+    B = layer.feedback.effective(layer)
+    if B is not None and B.shape != layer.weight.value.shape:
+        shape, wanted = ("x".join(map(str, x.shape)) for x in (B, layer.weight.value))
+        raise BuildError(layer.path, f"a feedback matrix of {shape}", wanted,
+                         "draw it with layer.draw(rng), and attach the rule after build()")
+
+
+def number(rule, name, x, least=-math.inf):
+    """x if it is a finite number of at least `least`, else a SettingError that names the rule's option."""
+    if isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x) or x < least:
+        bound = "" if least == -math.inf else f" of at least {least}"
+        raise SettingError(type(rule).__name__, f"{name} {x!r}", f"a finite number{bound}", "give one")
     return x
 
 
 def outputs(net, rule):
     """K, how many numbers per sample the net puts out; BuildError where that is not one axis."""
     if len(net.out_shape) != 1:
-        raise BuildError(type(rule).__name__, f"a net whose output is {net.out_shape}, {prod(net.out_shape)} numbers",
+        raise BuildError(type(rule).__name__, f"a net whose output is {net.out_shape}, {math.prod(net.out_shape)} numbers",
                          "one axis", "end the net in one number per class")
     return net.out_shape[0]

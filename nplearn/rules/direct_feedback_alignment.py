@@ -18,6 +18,7 @@ Source: Nokland 2016, arXiv 1609.01596 (code dfa-torch); Sanfiz and Akrout 2021,
 """
 from math import prod
 
+from nplearn.backend import memory_left
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Broadcast, Cut, Transport
 from nplearn.layers import holders, residuals, weighted
@@ -37,7 +38,7 @@ class DirectFeedbackAlignment(Rule):
             if value not in known:
                 raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
         self.form, self.residual = form, residual
-        self.scale = scale if scale is None else number(self, "scale", scale)
+        self.scale = scale if scale is None else number(self, "scale", scale, least=0)
         if residual == "block":                         # inside a block W carries
             self.claims = self.claims - {NO_TRANSPORT}
 
@@ -51,10 +52,10 @@ class DirectFeedbackAlignment(Rule):
                 raise BuildError(layer.path, f"{K} outputs for {layer.groups} groups", "a multiple of the groups",
                                  'use DirectFeedbackAlignment(form="author")')
             return Broadcast(layer.draw(rng, K), self.signal, flat=False)
-        m = self.scale or size ** -0.5
-        need, have = K * size * self.net.dtype.itemsize, memory_left()
+        m = size ** -0.5 if self.scale is None else self.scale
+        need, have = K * size * (16 + self.net.dtype.itemsize), memory_left()       # drawn in float64, then cast
         if need > have:
-            raise BuildError(layer.path, f"a feedback matrix of {K} x {size}, {need / 2**30:.1f} GiB",
+            raise BuildError(layer.path, f"a feedback matrix of {K} x {size}, {need / 2**30:.1f} GiB to draw it",
                              f"at most the {have / 2**30:.1f} GiB left", "use a smaller net or form='biotorch'")
         return Broadcast(self.put(rng.uniform(-m, m, (K, size))), self.signal, flat=True)
 
@@ -67,12 +68,3 @@ class DirectFeedbackAlignment(Rule):
             for layer in inside[1:] if self.residual == "block" else ():
                 layer.feedback = Transport()
         return self
-
-
-def memory_left():
-    """Bytes that the host can still give, file caches included, where the system tells; else no limit."""
-    try:
-        with open("/proc/meminfo") as file:
-            return next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):                    # not a system that tells
-        return float("inf")

@@ -40,11 +40,12 @@ class ProductFeedbackAlignment(Rule):
                                    ("path", path, ("auto", "direct", "collapsed"))):
             if value not in known:
                 raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
-        for name, value in (("expand", expand), ("density", density), ("batch", batch)):
-            number(self, name, value)
-        if expand < 1 or (lift == "identity" and expand != 1) or not 0 < density <= 1:
+        for name, value, least in (("expand", expand, 1), ("density", density, 0), ("batch", batch, 1)):
+            number(self, name, value, least)
+        if (lift == "identity" and expand != 1) or not 0 < density <= 1 or (lift != "random" and density < 1):
             raise SettingError(type(self).__name__, f"expand {expand}, density {density}, lift {lift}",
-                               "expand >= 1 (1 for identity), 0 < density <= 1", "change them")
+                               "expand 1 for identity, 0 < density <= 1, density 1 unless the lift is random",
+                               "change them")
         self.expand, self.density, self.lift, self.lower = expand, density, lift, lower
         self.path, self.batch = path, batch
 

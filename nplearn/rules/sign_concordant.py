@@ -10,7 +10,7 @@ Scales, as published: "init" (BioTorch) s = std of the law that W was drawn from
 (Xiao et al.) maps s = sqrt(2 / fan_out), |N(0, s)|, dense s = 1 / sqrt(fan_in), U(0, s); or a number, which is s itself
 and the bound of U(0, s) (Liao et al.: 1).
 
-Kept: nothing (uSF, brSF); M (frSF). Nothing learns but W.
+Kept: nothing (uSF, brSF); M (frSF). Nothing learns but W. The weight angle logged for brSF is that of one fixed draw.
 Source: Liao, Leibo and Poggio 2016, arXiv 1510.05067; Xiao et al. 2018, arXiv 1811.03567; Sanfiz and Akrout 2021,
 arXiv 2108.13446 (scales of BioTorch).
 """
@@ -19,7 +19,7 @@ import numpy as np
 from nplearn.backend import array_module, stream
 from nplearn.errors import SettingError
 from nplearn.feedback import Feedback
-from nplearn.rules.base import EXACT_TOP, SAMPLES_APART, Rule
+from nplearn.rules.base import EXACT_TOP, SAMPLES_APART, Rule, number
 
 
 class Signed(Feedback):
@@ -51,9 +51,9 @@ class SignConcordant(Rule):
 
     def __init__(self, scale="init"):
         super().__init__()
-        if scale not in ("init", "sign-symmetry") and not isinstance(scale, (int, float)):
+        if isinstance(scale, str) and scale not in ("init", "sign-symmetry"):
             raise SettingError(type(self).__name__, f"scale {scale!r}", "init, sign-symmetry or a number", "choose one")
-        self.scale = scale
+        self.scale = scale if isinstance(scale, str) else number(self, "scale", scale, least=0)
 
     def uniform(self, layer):
         """s of the layer."""
@@ -61,14 +61,14 @@ class SignConcordant(Rule):
             return layer.std()
         fan_in, fan_out = layer.fans(layer.n_out)
         if self.scale == "sign-symmetry":
-            return (2 / fan_out) ** 0.5 if len(layer.in_shape) == 3 else fan_in ** -0.5
+            return (2 / fan_out) ** 0.5 if layer.spatial else fan_in ** -0.5
         return self.scale
 
     def random(self, layer, rng):
         """|M| of the layer, shaped like W."""
         if self.scale == "init":
             return abs(layer.draw(rng))
-        shape, normal = layer.weight.value.shape, self.scale == "sign-symmetry" and len(layer.in_shape) == 3
+        shape, normal = layer.weight.value.shape, self.scale == "sign-symmetry" and layer.spatial
         return self.put(abs(rng.normal(size=shape) if normal else rng.random(shape)) * self.uniform(layer))
 
 

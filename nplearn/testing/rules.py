@@ -14,6 +14,7 @@ import numpy as np
 
 from nplearn.columns import outside
 from nplearn.layers import holders, weighted
+from nplearn.metrics.probe import compare
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART
 from nplearn.testing.trial import NETS, Batches, N, Trial, copies, differ
 
@@ -143,9 +144,7 @@ def looking_changes_nothing(make):
         watched.net.predict(np.ones((2, *outside(watched.net.in_shape))))
         probe = watched.tape.again()
         probe.run(watched.net)
-        watched.net.backward(probe.error, probe.walk(collects=False))
-        for layer in weighted(watched.net):
-            layer.feedback.effective(layer)
+        compare(watched.net, watched.rule, probe)       # what a Probe does
     alone, watched = make(), make()
     for step in range(3):
         alone.step(step)
@@ -261,6 +260,8 @@ def check_rule(rule_factory, nets=None, seeds=(0, 1), loss=None, control=False):
                     failures.append(f"{report.rule} on {net}, seed {seed}: {clause}: {why}")
     failures += [f"{report.rule}: {clause} holds on every net and is not declared: declare it in `claims`"
                  for clause in CLAIMS if clause not in claims and report.clauses[clause] and not missed[clause]]
+    failures += [f"{report.rule}: {clause} is declared and was never checked: give nets that can judge it"
+                 for clause in sorted(claims) if not report.clauses[clause]]
     assert not failures, "\n".join(failures)
     print(report)
     return report

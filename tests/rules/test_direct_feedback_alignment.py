@@ -303,7 +303,7 @@ def test_a_matrix_that_does_not_fit_into_memory_is_refused_before_it_is_drawn(mo
     with pytest.raises(BuildError, match=r"fc2: a feedback matrix of 4 x 9, 0.0 GiB; .*form='biotorch'"):
         Trial(dense_net, dfa())
     Trial(dense_net, dfa(form="biotorch"))
-    monkeypatch.setattr(page, "memory_left", lambda: 4 * 9 * 8)
+    monkeypatch.setattr(page, "memory_left", lambda: 4 * 9 * 24)
     Trial(dense_net, dfa())
 
 
