@@ -22,7 +22,7 @@ from tqdm import tqdm
 from nplearn import plots
 from nplearn.cli import guarded
 from nplearn.data import load
-from nplearn.errors import SettingError
+from nplearn.errors import SettingError, TrainingError
 from nplearn.nets import NETS
 from nplearn.rules import registry
 from nplearn.runs import Settings, pick
@@ -118,14 +118,15 @@ def draw(results, out, what):
                 for rule, finished in results.items()}
     accuracy = series(lambda r: 100 * r["test_accuracy"])
     ends = [mean([run[-1] for run in runs]) for rule, runs in accuracy.items() if rule not in registry.CONTROLS]
-    whole = {"x": epochs, "xlabel": "epoch", "ylabel": "test accuracy, %", "series": accuracy, "ylim": (0, 100)}
-    near = {**whole, "title": "the rules, nearer", "ylim": (min(ends, default=0) - 5, max(ends, default=99) + 1)}
+    whole = {"x": epochs, "xlabel": "epoch", "ylabel": "test accuracy, %", "series": accuracy, "ylim": (0, 100),
+             "names": False}
+    near = {**whole, "title": "nearer", "names": True, "ylim": (min(ends, default=0) - 5, max(ends, default=99) + 1)}
     plots.curves([whole, near], os.path.join(out, "accuracy.png"), title=what)
-    plots.curves([{"x": epochs, "xlabel": "epoch", "ylabel": "angle to backprop's update, degrees", "ylim": (-3, 100),
+    plots.curves([{"x": epochs, "xlabel": "epoch", "ylabel": "angle to backprop's update, degrees", "ylim": (-3, 110),
                    "title": "update of the hidden layers", "series": series(lambda r: hidden(r, "gradient_angle"))},
-                  {"x": epochs, "xlabel": "epoch", "ylabel": "angle of feedback to W, degrees", "ylim": (-3, 100),
+                  {"x": epochs, "xlabel": "epoch", "ylabel": "angle of feedback to W, degrees", "ylim": (-3, 110),
                    "title": "feedback (weight or path)", "series": series(lambda r: feedback(r, "weight_angle"))}],
-                 os.path.join(out, "angles.png"))
+                 os.path.join(out, "angles.png"), title=what)
 
 
 def write(path, text):
@@ -142,7 +143,8 @@ def report(results, out, options, data, figures):
     runs = [{"rule": rule, **result} for rule, finished in results.items() for result in finished]
     write(os.path.join(out, "results.json"), json.dumps({"options": vars(options), "data": found, "runs": runs}))
     if figures:
-        draw(results, out, f"{data[0].name}, {options.net}, mean ± s.d. over {options.seeds} seeds")
+        seeds = f"mean ± s.d. over {options.seeds} seeds" if options.seeds > 1 else "one seed"
+        draw(results, out, f"{data[0].name}, {options.net}, {seeds}")
     return text
 
 
@@ -160,8 +162,9 @@ def main():
     parser.add_argument("--resume", action="store_true", help="keep finished trainings in --out and go on")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args()
-    rules = registry.names(controls=True) if options.rules == "all" else \
-        list(dict.fromkeys(rule.strip() for rule in registry.split(options.rules)))
+    asked = [rule.strip() for rule in registry.split(options.rules)]
+    rules = list(dict.fromkeys(rule for name in asked
+                               for rule in (registry.names(controls=True) if name == "all" else [name])))
     pick("net", options.net, NETS)
     for rule in rules:
         registry.make(rule)                             # a misspelt name should fail now
@@ -173,7 +176,7 @@ def main():
     os.makedirs(options.out, exist_ok=True)
     if not options.resume and os.path.exists(os.path.join(options.out, "results.json")):
         print(f"the comparison in {options.out} is made anew; --resume would have gone on with it")
-    results, batch = {}, Settings().batch
+    results, diverged, batch = {}, {}, Settings().batch
     total = len(rules) * options.seeds * options.epochs * math.ceil(len(data[0]) / batch)
     try:
         with tqdm(total=total, unit="step", dynamic_ncols=True, smoothing=0.05) as bar:
@@ -181,8 +184,15 @@ def main():
                 for rule in rules:
                     folder = os.path.join(options.out, "runs", f"{rule.replace(':', '_').replace(',', '_')}-{seed}")
                     os.makedirs(folder, exist_ok=True)
-                    results.setdefault(rule, []).append(
-                        train(settings_for(rule, seed, options), data, folder, bar, options.resume))
+                    if rule in diverged:
+                        continue
+                    try:
+                        results.setdefault(rule, []).append(
+                            train(settings_for(rule, seed, options), data, folder, bar, options.resume))
+                    except TrainingError as error:      # one rule that diverges should not stop the others
+                        diverged[rule] = error
+                        del results[rule]
+                        continue
                     report({r: f for r, f in results.items() if f}, options.out, options, data, figures=False)
     except KeyboardInterrupt:
         finished = {rule: runs for rule, runs in results.items() if runs}
@@ -191,6 +201,10 @@ def main():
         print(f"\n{sum(map(len, finished.values()))} of {len(rules) * options.seeds} trainings are finished and stand "
               f"in {options.out}; go on with the same command and --resume")
         raise
+    for rule, error in diverged.items():
+        print(f"{rule} is not in the table: {error}")
+    if not results:
+        raise next(iter(diverged.values()))
     print(report(results, options.out, options, data, figures=True))
     print(f"\nmean ± standard deviation over {options.seeds} seed(s) after {options.epochs} epochs; update angle: mean "
           f"over hidden layers.\nWritten to {options.out}: table.md, results.json, accuracy.png, angles.png")

@@ -78,7 +78,11 @@ def rules(options):
     header = ("name", "idea", "paper", "feedback keeps", "who learns when")
     lines = []
     for name in registry.names(controls=True):
-        rule = registry.make(name)
+        try:
+            rule = registry.make(name)
+        except NplearnError as error:                   # another package's rule should not hide ours
+            lines.append((name, f"cannot be made: {error}", "-", "-", "-"))
+            continue
         made = ", ".join(f"{key} {value}" for key, value in registry.options_of(name).items())
         lines.append((name, rule.idea + (f" ({made})" if made else ""), rule.paper, rule.keeps, rule.learns_when))
     print(table(header, lines, widths=(10, 44, 24, 18, 26)))
@@ -107,7 +111,8 @@ def scope(options):
     rule = registry.make(options.rule).attach(net, 0)
     lines = [(layer.path, type(layer).__name__, "x".join(map(str, outside(layer.out_shape))), signal(layer))
              for layer in leaves(net)]
-    print(f"{options.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule} ({rule.paper}): "
+    paper = f" ({rule.paper})" if rule.paper else ""
+    print(f"{options.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule}{paper}: "
           "what each layer sends to the one below\n")
     print(table(("layer", "kind", "output", "error at its input comes from"), reversed(lines), (24, 18, 12, 62)))
     print(f"\nThe last layer's delta is the loss's own. Feedback needs {rule.memory() / 2**20:.2f} MiB besides W.")
@@ -148,6 +153,8 @@ def train(options):
     if not options.resume and any(map(os.path.exists, (trainer.file, trainer.file + checkpoint.PREVIOUS))):
         raise SettingError("--out", f"{options.out}, which holds a run", "an empty folder",
                            "add --resume to go on with it, or choose another folder")
+    if options.resume and checkpoint.latest(trainer.file) is None:
+        print(f"nothing to resume in {options.out}: starting anew")
     try:
         history = trainer.fit(settings.epochs, resume=options.resume)
     except KeyboardInterrupt:
@@ -191,7 +198,7 @@ def evaluate_command(options):
 
 def arguments_train(sub):
     sub.add_argument("--net", default="mlp", help=", ".join(NETS))
-    sub.add_argument("--hidden", type=lambda text: [int(n) for n in text.split(",")], help="widths of the mlp: 256,256")
+    sub.add_argument("--hidden", type=widths, metavar="N,N,...", help="widths of the mlp: 256,256")
     sub.add_argument("--rule", default="backprop", help=", ".join(registry.names(controls=True)))
     sub.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
     sub.add_argument("--data-dir", help="folder that holds the data set")
@@ -213,7 +220,18 @@ def arguments_train(sub):
 
 def factors(text):
     """"20:0.5,30:0.5" -> {20: 0.5, 30: 0.5}."""
-    return {int(at): float(factor) for at, _, factor in (part.partition(":") for part in text.split(","))}
+    try:
+        return {int(at): float(factor) for at, _, factor in (part.partition(":") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not EPOCH:FACTOR,... such as 20:0.5,30:0.5") from None
+
+
+def widths(text):
+    """"256,128" -> [256, 128]."""
+    try:
+        return [int(n) for n in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths such as 256,256") from None
 
 
 def arguments_scope(sub):

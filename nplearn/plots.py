@@ -63,7 +63,7 @@ def curves(panels, path, title=""):
     """Draw panels of curves side by side and write the figure to `path` (PNG).
 
     panels  list of dicts: title, xlabel, ylabel, series {rule: [curve of seed 0, curve of seed 1, ...]}, x (list),
-            and perhaps ylim, log
+            and perhaps ylim, names (False: no names at the ends of curves)
     """
     plt = pyplot()
     with plt.rc_context({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -84,11 +84,9 @@ def curves(panels, path, title=""):
                 ends.append((mean[-1], rule, colour))
             axis.set(title=panel.get("title", ""), xlabel=panel["xlabel"], ylabel=panel["ylabel"])
             axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-            if panel.get("log"):
-                axis.set_yscale("log")
             if "ylim" in panel:
                 axis.set_ylim(*panel["ylim"])
-            labels.append((axis, ends))
+            labels.append((axis, ends if panel.get("names", True) else []))
         handles = {}
         for axis in axes[0]:
             drawn, names = axis.get_legend_handles_labels()

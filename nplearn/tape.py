@@ -40,7 +40,7 @@ class Tape:
         self._forget()
 
     def _forget(self):
-        self.kept = {}
+        self.kept, self.output, self.values, self.error = {}, None, None, None
         self._rewind()
 
     def _rewind(self):

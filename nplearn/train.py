@@ -48,6 +48,7 @@ class Trainer:
         self.net, self.rule, self.optimiser, self.loss = net, rule, optimiser, loss
         self.train, self.test, self.seed, self.probe = train, test, seed, probe
         self.folder, self.bar, self.label, self.save_every, self.about = folder, bar, label, save_every, about or {}
+        rule.check(net)
         blas_threads(threads)
         rule.follow(optimiser)
         self.tape, self.phase_tape = Tape(net, loss), Tape(net, loss, mode="probe")

@@ -83,13 +83,15 @@ def test_scope_says_of_every_layer_where_its_error_comes_from(net, size, rule, c
     sending = 0
     for layer in leaves(built):
         line = said[layer.path]
-        if not hasattr(layer, "feedback"):
-            assert "exact backprop: its own derivative" in line
-        elif not layer.sends:
+        if not layer.sends:
             assert "none: no parameters below" in line
+        elif not hasattr(layer, "feedback"):
+            assert "exact backprop of what arrives: its own derivative" in line
         else:
             sending += 1
-            assert ("the rule: " in line) == (rule != "backprop") and ("exact backprop" in line) == (rule == "backprop")
+            assert ("the rule: " in line) == (rule not in ("backprop", "frozen"))
+            assert ("exact backprop" in line) == (rule == "backprop")
+            assert ("none: nothing" in line) == (rule == "frozen")
     assert sending == (2 if net == "mlp" else 4)
 
 
@@ -100,6 +102,7 @@ def test_train_and_evaluate_agree(data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "80 training and 30 test records" in said and data in said
     history = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert history.pop(0)["early"]
     assert [record.get("lr") for record in history] == [None, 0.05, 0.025, 0.0125]
     assert f"test accuracy {100 * history[-1]['test_accuracy']:.2f} % after 3 epochs" in said
     assert cli.main(["evaluate", str(tmp_path / "run"), "--json", str(tmp_path / "found.json")]) == 0

@@ -74,7 +74,7 @@ def test_a_figure_shows_every_curve_in_its_rules_colour(tmp_path):
     series = {rule: [[10.0 * i, 20 + 5.0 * i, 30.0 + 3 * i], [10.0 * i + 2, 21 + 5.0 * i, 33 + 3 * i]]
               for i, rule in enumerate(OURS)}
     plots.curves([{"x": [0, 1, 2], "xlabel": "epoch", "ylabel": "test accuracy, %", "title": "all", "series": series},
-                  {"x": [0, 1, 2], "xlabel": "epoch", "ylabel": "loss", "series": series, "log": True}],
+                  {"x": [0, 1, 2], "xlabel": "epoch", "ylabel": "loss", "series": series, "names": False}],
                  tmp_path / "all.png", "both")
     width, height = png_size(tmp_path / "all.png")
     assert width > 1500 and height > 600

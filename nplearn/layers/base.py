@@ -95,7 +95,7 @@ class Layer:
             layer.in_shape, layer.sends = None, False
             if hasattr(layer, "feedback"):
                 layer.feedback = layer.exact            # that of another build would not fit
-        self.place("", inside(tuple(in_shape)), ground)
+        self.place("", inside(tuple(in_shape) if isinstance(in_shape, (tuple, list)) else (in_shape,)), ground)
         self.reach(False)
         self.dtype, self.device, self.seed = ground.dtype, ground.device, seed
         self.column_bytes = max((layer.column_bytes for layer in leaves(self)), default=0)

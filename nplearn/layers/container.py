@@ -11,6 +11,10 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers, **named):
+        for layer in (*layers, *named.values()):
+            if not isinstance(layer, Layer):
+                raise BuildError("Sequential", f"{type(layer).__name__} among its layers", "layers",
+                                 "write Sequential(first, second, ...)")
         self.names = [str(i) for i in range(len(layers))] + list(named)
         self.layers = [*layers, *named.values()]
 

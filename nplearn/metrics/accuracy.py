@@ -25,7 +25,7 @@ def confusion(outputs, labels):
 def evaluate(net, loss, loader, k=5):
     """Loss and accuracy over a loader, in inference (running statistics, no dropout, nothing kept).
 
-    Returns a dict: n, loss (mean per sample), accuracy, top_k, confusion (K, K); the last three where labels are classes.
+    Returns a dict: n, loss (mean per sample) and, where labels are classes, accuracy, top_k, confusion (K, K).
     """
     outputs, labels, total = [], [], 0.0
     for inputs, truth in loader.epoch(0):

@@ -27,7 +27,7 @@ import numpy as np
 from nplearn.backend import array_module, to_host
 from nplearn.errors import CheckpointError, SettingError
 from nplearn.optim.schedule import as_schedule, number
-from nplearn.params import aligned_zeros
+from nplearn.params import Arena, aligned_zeros
 
 BLOCK = 64 * 1024                                       # entries: what a block touches fits a core's cache
 
@@ -49,6 +49,9 @@ class Optimiser(ABC):
         for name, schedule in self.schedules.items():
             plain = schedule.describe()
             self.require(not isinstance(plain, float) or plain >= 0, name, plain, "0 or more")
+        if not isinstance(arena, Arena):
+            raise SettingError(type(self).__name__, f"{type(arena).__name__} to move", "an Arena",
+                               "give net.arena, of a net that is built")
         self.leader, self._epoch, self._now = self, 0, None
         self.own(arena)
 

@@ -14,12 +14,13 @@ A rule declares what it claims; the contract tests each claim, and its absence.
 """
 import inspect
 import math
+import numbers
 
 import numpy as np
 
 from nplearn.backend import stream
 from nplearn.errors import BuildError, SettingError
-from nplearn.feedback import Transport
+from nplearn.feedback import Feedback, Transport
 from nplearn.layers import holders, weighted
 from nplearn.params import Arena
 
@@ -45,6 +46,7 @@ class Rule:
     lowest = learned = False
 
     def __init__(self, optimiser=None):
+        self.net = None
         self.own_optimiser, self.optimiser, self.state, self.layers = optimiser, None, None, []
         if not (optimiser is None or callable(optimiser)):
             raise SettingError(type(self).__name__, f"optimiser {optimiser!r}", "a function arena -> Optimiser",
@@ -57,6 +59,7 @@ class Rule:
         return Transport()
 
     def assign(self, net, tape):
+        self.check(net)
         net.backward(tape.error, tape)
 
     def learn(self, net, tape):
@@ -92,6 +95,12 @@ class Rule:
                 learned.append(param)
         self.state = Arena(learned) if learned else None
         return self
+
+    def check(self, net):
+        """The rule is attached to this net: or BuildError. Unattached, every layer would run backprop."""
+        if self.net is not net:
+            raise BuildError(type(self).__name__, "a net it is not attached to", "rule.attach(net, seed) first",
+                             "attach it, once, after net.build(...)")
 
     def follow(self, optimiser):
         if self.state is not None:
@@ -132,8 +141,20 @@ class Rule:
 
 
 def fits(layer):
-    """The layer's feedback has the shape of its weight, where it is compared with one: or BuildError."""
-    B = layer.feedback.effective(layer)
+    """What the rule gave the layer is a Feedback, real numbers in the weight's precision and shape: or BuildError."""
+    given = layer.feedback
+    if not isinstance(given, Feedback):
+        raise BuildError(layer.path, f"a feedback that is {type(given).__name__}", "a Feedback",
+                         "let the rule's feedback(layer, rng) return one, such as Matrix(B)")
+    weight = getattr(layer, "weight", None)
+    if weight is None:                                  # a Port
+        return
+    arrays = {**{name: param.value for name, param in given.params().items()}, **given.fixed()}
+    for name, array in arrays.items():
+        if array.dtype != weight.value.dtype:
+            raise BuildError(layer.path, f"a feedback {name} of {array.dtype}", f"{weight.value.dtype}, as W",
+                             "make it by layer.draw(rng), or cast it with rule.put(array)")
+    B = given.effective(layer)
     if B is not None and B.shape != layer.weight.value.shape:
         shape, wanted = ("x".join(map(str, x.shape)) for x in (B, layer.weight.value))
         raise BuildError(layer.path, f"a feedback matrix of {shape}", wanted,
@@ -142,7 +163,7 @@ def fits(layer):
 
 def number(rule, name, x, least=-math.inf):
     """x if it is a finite number of at least `least`, else a SettingError that names the rule's option."""
-    if isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x) or x < least:
+    if isinstance(x, bool) or not isinstance(x, numbers.Real) or not math.isfinite(x) or x < least:
         bound = "" if least == -math.inf else f" of at least {least}"
         raise SettingError(type(rule).__name__, f"{name} {x!r}", f"a finite number{bound}", "give one")
     return x
@@ -151,6 +172,7 @@ def number(rule, name, x, least=-math.inf):
 def outputs(net, rule):
     """K, how many numbers per sample the net puts out; BuildError where that is not one axis."""
     if len(net.out_shape) != 1:
-        raise BuildError(type(rule).__name__, f"a net whose output is {net.out_shape}, {math.prod(net.out_shape)} numbers",
-                         "one axis", "end the net in one number per class")
+        raise BuildError(type(rule).__name__,
+                         f"a net whose output is {net.out_shape}, {math.prod(net.out_shape)} numbers", "one axis",
+                         "end the net in one number per class")
     return net.out_shape[0]

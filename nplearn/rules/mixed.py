@@ -18,6 +18,8 @@ class Mixed(Rule):
 
     def __init__(self, rules):
         super().__init__()
+        if not isinstance(rules, dict) or not all(isinstance(rule, Rule) for rule in rules.values()):
+            raise BuildError("Mixed", f"{rules!r}", "a dict {pattern: Rule}", 'write Mixed({"*": Backprop()})')
         for pattern, rule in rules.items():
             if type(rule).assign is not Rule.assign:
                 raise BuildError(f"Mixed {pattern!r}", f"{type(rule).__name__}, which has a walk of its own",

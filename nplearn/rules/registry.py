@@ -75,7 +75,15 @@ def _find(name):
         return known[name]
     for entry in entry_points(group="nplearn.rules"):
         if entry.name == name:
-            return entry.load(), {}
+            try:
+                factory = entry.load()
+            except Exception as error:                  # whatever another package's import raises
+                raise SettingError(f"rule {name}", f"its package does not load ({error})", "a Rule class",
+                                   f"mend or remove the package that registers {entry.value}") from error
+            if not callable(factory):
+                raise SettingError(f"rule {name}", f"{entry.value}, which is {factory!r}", "a Rule class or a function",
+                                   "mend its entry point")
+            return factory, {}
     raise SettingError("rule", f"{name!r}", f"one of {', '.join(names(controls=True))}", "see python -m nplearn rules")
 
 

@@ -13,9 +13,10 @@ from functools import partial
 import numpy as np
 
 from nplearn.columns import outside
+from nplearn.errors import SettingError
 from nplearn.layers import holders, weighted
 from nplearn.metrics.probe import compare
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
 from nplearn.testing.trial import NETS, Batches, N, Trial, copies, differ
 
 # -- claims: each says why it does not hold, or "" --------------------------------------------------------------------
@@ -240,7 +241,14 @@ def check_rule(rule_factory, nets=None, seeds=(0, 1), loss=None, control=False):
     FeedbackAlignment: ... checks on dense, map, norm, residual, seeds [0]
     ...
     """
+    if not callable(rule_factory) or not isinstance(rule_factory(), Rule):
+        raise SettingError("check_rule", f"{rule_factory!r}", "a Rule class, or a function that makes a new rule",
+                           "give check_rule(MyRule) or check_rule(lambda: MyRule(option=1))")
     nets, claims = nets or NETS, rule_factory().claims
+    unknown = sorted(set(claims) - set(CLAIMS))
+    if unknown:
+        raise SettingError(f"{type(rule_factory()).__name__}.claims", f"{unknown}", f"some of {list(CLAIMS)}",
+                           "import them from nplearn.rules")
     report, failures, missed = Report(type(rule_factory()).__name__, nets, seeds), [], Counter()
     clauses = {**CLAIMS, **{words(f): f for f in (*ALWAYS, *(() if control else UNLESS_CONTROL))}}
     for net, build in nets.items():

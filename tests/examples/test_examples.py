@@ -159,9 +159,18 @@ def test_without_resume_a_comparison_is_made_anew_and_says_so(tmp_path):
     out = tmp_path / "out"
     (out / "runs" / "backprop-0").mkdir(parents=True)
     (out / "runs" / "backprop-0" / "done.json").write_text("left over")
+    (out / "runs" / "mine").write_text("not ours")
+    (out / "results.json").write_text("{}")
     done = run("compare_rules.py", *QUICK, "--rules", "backprop", "--out", out)
     assert done.returncode == 0 and "made anew; --resume would have gone on with it" in done.stdout
     assert [one["rule"] for one in results(out)] == ["backprop"]
+    assert (out / "runs" / "mine").read_text() == "not ours"
+
+
+def test_a_rule_that_diverges_is_named_and_the_others_go_on(tmp_path):
+    done = run("compare_rules.py", *QUICK, "--rules", "fa:scale=1e30,backprop", "--out", tmp_path / "out")
+    assert done.returncode == 0 and [one["rule"] for one in results(tmp_path / "out")] == ["backprop"]
+    assert "fa:scale=1e30" in done.stdout and "a loss of" in done.stdout
 
 
 @pytest.mark.parametrize(("options", "words"), [

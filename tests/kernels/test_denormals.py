@@ -37,24 +37,3 @@ def test_the_environment_can_keep_denormals():
 def test_numpy_imported_first_is_late_for_its_threads_and_in_time_for_this_one():
     code = f"import numpy as np; import nplearn; from nplearn.kernels import denormals as d; print(d.state, {PRODUCT})"
     assert answer(code) == ["late", "0.0"]
-
-
-@needs_x86
-def test_a_thread_started_before_flushes_by_itself():
-    code = f"""
-import threading, numpy as np
-go, out = threading.Event(), []
-def work():
-    go.wait()
-    out.append({PRODUCT})
-    from nplearn.kernels import denormals
-    denormals.flush_thread()
-    out.append({PRODUCT})
-thread = threading.Thread(target=work)
-thread.start()
-import nplearn
-go.set()
-thread.join()
-print(*out)"""
-    before, after = map(float, answer(code))
-    assert before > 0 and after == 0

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from nplearn.errors import SettingError
 from nplearn.kernels.window import Window, pads_for, pair
+from nplearn.layers import Conv2d
 from tests.oracles.conv import pads_of
 
 SMALL = st.integers(0, 3)
@@ -34,6 +35,8 @@ def test_same_is_that_of_the_definition(H, W, kernel, stride, dilation):
     assert found == pads_of("same", (H, W), pair(kernel), pair(stride), pair(dilation))
 
 
-def test_a_word_that_is_no_padding_is_refused():
-    with pytest.raises(SettingError, match="'smae'.*same"):
-        pads_for("smae", 4, 5, (3, 3), (1, 1), (1, 1))
+@pytest.mark.parametrize("wrong", [{"padding": "smae"}, {"padding": -1}, {"stride": 0}, {"kernel": 0}, {"dilation": 0},
+                                   {"groups": 0}, {"kernel": 2.5}, {"n": 0}])
+def test_settings_that_are_no_window_are_refused(wrong):
+    with pytest.raises(SettingError, match=f"Conv2d: {next(iter(wrong))} "):
+        Conv2d(**{"n": 2, "kernel": 3, **wrong})

@@ -300,7 +300,7 @@ def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(options, fo
 
 def test_a_matrix_that_does_not_fit_into_memory_is_refused_before_it_is_drawn(monkeypatch):
     monkeypatch.setattr(page, "memory_left", lambda: 200)
-    with pytest.raises(BuildError, match=r"fc2: a feedback matrix of 4 x 9, 0.0 GiB; .*form='biotorch'"):
+    with pytest.raises(BuildError, match=r"fc2: a feedback matrix of 4 x 9, 0.0 GiB to draw it; .*form='biotorch'"):
         Trial(dense_net, dfa())
     Trial(dense_net, dfa(form="biotorch"))
     monkeypatch.setattr(page, "memory_left", lambda: 4 * 9 * 24)

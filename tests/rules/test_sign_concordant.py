@@ -239,7 +239,7 @@ def test_from_zero_weights_hidden_layers_never_start(rule):
 @pytest.mark.parametrize("rule", ALL, **BY_NAME)
 @pytest.mark.parametrize("scale", ["xavier", None, [1]])
 def test_a_scale_that_does_not_exist_is_refused(rule, scale):
-    with pytest.raises(SettingError, match="scale .*; expected init, sign-symmetry or a number"):
+    with pytest.raises(SettingError, match="scale .*; expected .*number"):
         rule(scale)
 
 
