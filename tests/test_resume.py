@@ -67,6 +67,20 @@ def test_a_checkpoint_is_saved_while_training_when_its_time_has_come(tmp_path):
     assert saved == [1, 2, 3, 4, 5, 6, 6]
 
 
+def test_an_interrupt_during_the_last_evaluation_is_not_swallowed(tmp_path):
+    run = trainer(tmp_path)
+    measure = run.measure
+
+    def interrupted():
+        if run.step == 18:                              # the third and last epoch is over
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure()
+    run.measure = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(3)
+    assert checkpoint.load(run.file)[1]["epoch"] == 3
+
+
 def test_a_second_interrupt_inside_an_update_saves_no_half_of_it(tmp_path, straight):
     def breaking(net, tape):                            # W has moved, B has not
         if run.step == 8:

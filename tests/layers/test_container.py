@@ -9,6 +9,7 @@ from nplearn.layers import (
     Conv2d,
     Dense,
     Flatten,
+    GlobalAvgPool,
     LocallyConnected2d,
     Port,
     ReLU,
@@ -19,6 +20,7 @@ from nplearn.layers import (
     residuals,
     weighted,
 )
+from nplearn.losses import SquaredError
 from nplearn.tape import Tape
 from nplearn.testing.strategies import chains, noise, ports, residual_blocks, seeds
 from tests.helpers import close, on_source
@@ -97,3 +99,41 @@ def test_a_layer_at_two_places_has_one_weight_and_is_listed_once():
     x = noise(0, (4, 6))
     W, b = shared.weight.value, shared.bias.value.T
     close(rows(net.forward(columns(x))), np.maximum(x @ W.T + b, 0) @ W.T + b, scale=1)
+
+
+def exact_and_numeric(net, in_shape):
+    """(gradient, central differences) of a squared error along a random direction of all parameters."""
+    rng = np.random.default_rng(3)
+    net.build(in_shape, seed=1, dtype=np.float64)
+    tape = Tape(net, SquaredError(), mode="probe")
+    out = net.out_shape if len(net.out_shape) == 1 else (net.out_shape[0], net.out_shape[2], net.out_shape[1])
+    tape.begin(rng.normal(size=(1, *in_shape)), rng.normal(size=(1, *out))).run()
+    net.backward(tape.error, tape)
+    gradient, value = net.arena.grad.copy(), net.arena.value
+    start, u, h = value.copy(), rng.normal(size=value.shape), 1e-6
+    found = []
+    for step in (h, -h):
+        value[...] = start + step * u
+        found.append(tape.again().run())
+    value[...] = start
+    return gradient @ u, (found[0] - found[1]) / (2 * h)
+
+
+def test_a_layer_used_in_both_arms_of_a_block_meets_its_own_inputs():
+    shared = Dense(4)
+    exact, numeric = exact_and_numeric(Sequential(Dense(4), Residual(Tanh(), shared, Tanh(), shortcut=shared)), (3,))
+    assert abs(exact - numeric) < 1e-7 * abs(numeric)
+
+
+def test_an_error_that_is_the_same_everywhere_is_still_an_error():
+    net = Sequential(Conv2d(1, 3), Residual(Tanh(), Conv2d(1, 3)), GlobalAvgPool())     # one channel, one sample
+    exact, numeric = exact_and_numeric(net, (4, 5, 2))
+    assert abs(exact - numeric) < 1e-7 * abs(numeric)
+
+
+def test_a_tangent_from_the_top_can_be_taken_twice_on_one_walk():
+    net = Sequential(Dense(4), Residual(Tanh(), Dense(4))).build(3, dtype=np.float64)
+    tape = Tape(net, mode="probe").begin(np.ones((2, 3)))
+    net.forward(tape.input, tape)
+    walk, v = tape.walk(up=True), np.ones((1, 3, 2))
+    assert np.array_equal(net.tangent(v, walk), net.tangent(v, walk))
