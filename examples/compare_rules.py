@@ -46,7 +46,8 @@ def train(settings, data, folder, bar, resume):
         with open(done) as file:
             result = json.load(file)
         if result["settings"] != described:
-            raise SettingError("--resume", f"other settings in {done}", "the settings of the first run",
+            other = [name for name in described if described[name] != result["settings"].get(name)]
+            raise SettingError("--resume", f"other settings in {done}: {', '.join(other)}", "those of the first run",
                                "give the same options, or another --out")
         bar.update(math.ceil(len(data[0]) / settings.batch) * settings.epochs)
         return result

@@ -169,6 +169,9 @@ def train(options):
 def evaluate_command(options):
     """Evaluate a checkpoint on its test set, or on the one given."""
     path = os.path.join(options.run, "checkpoint.npz") if os.path.isdir(options.run) else options.run
+    if not os.path.exists(path):
+        raise CheckpointError(options.run, "no checkpoint there", "a folder written by train, or a checkpoint file",
+                              "check the path")
     arrays, meta = checkpoint.load(path)
     about = meta.get("about", {})
     if "run" not in about:
@@ -202,7 +205,7 @@ def arguments_train(sub):
     sub.add_argument("--rule", default="backprop", help=", ".join(registry.names(controls=True)))
     sub.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
     sub.add_argument("--data-dir", help="folder that holds the data set")
-    for name, help_ in (("epochs", ""), ("batch", "samples an update"), ("lr", "learning rate"), ("momentum", ""),
+    for name, help_ in (("epochs", ""), ("batch", "samples an update"), ("lr", "learning rate"), ("momentum", "of sgd, rmsprop and manhattan"),
                         ("decay", "weight decay"), ("augment", "pixels of random shift"), ("seed", ""),
                         ("threads", "of BLAS")):
         default = getattr(Settings(), name)

@@ -13,16 +13,15 @@ delta is the loss's own.
 A rule declares what it claims; the contract tests each claim, and its absence.
 """
 import inspect
-import math
-import numbers
 
 import numpy as np
 
 from nplearn.backend import stream
 from nplearn.errors import BuildError, SettingError
-from nplearn.feedback import Feedback, Transport
+from nplearn.feedback import Transport
 from nplearn.layers import holders, weighted
 from nplearn.params import Arena
+from nplearn.rules.checks import fits
 
 NO_TRANSPORT = "free of weight transport"               # W replaced by NaN after the forward pass changes no bit
 REDUCES = "backprop when feedback is W"                 # (PFA: B orthonormal, R = B' W)
@@ -138,41 +137,3 @@ class Rule:
         """The options this rule was made with, for a run's record: its arguments, as far as it keeps them by name."""
         return {name: value for name in inspect.signature(type(self).__init__).parameters
                 if isinstance(value := vars(self).get(name), (int, float, str, bool))}
-
-
-def fits(layer):
-    """What the rule gave the layer is a Feedback, real numbers in the weight's precision and shape: or BuildError."""
-    given = layer.feedback
-    if not isinstance(given, Feedback):
-        raise BuildError(layer.path, f"a feedback that is {type(given).__name__}", "a Feedback",
-                         "let the rule's feedback(layer, rng) return one, such as Matrix(B)")
-    weight = getattr(layer, "weight", None)
-    if weight is None:                                  # a Port
-        return
-    arrays = {**{name: param.value for name, param in given.params().items()}, **given.fixed()}
-    for name, array in arrays.items():
-        if array.dtype != weight.value.dtype:
-            raise BuildError(layer.path, f"a feedback {name} of {array.dtype}", f"{weight.value.dtype}, as W",
-                             "make it by layer.draw(rng), or cast it with rule.put(array)")
-    B = given.effective(layer)
-    if B is not None and B.shape != layer.weight.value.shape:
-        shape, wanted = ("x".join(map(str, x.shape)) for x in (B, layer.weight.value))
-        raise BuildError(layer.path, f"a feedback matrix of {shape}", wanted,
-                         "draw it with layer.draw(rng), and attach the rule after build()")
-
-
-def number(rule, name, x, least=-math.inf):
-    """x if it is a finite number of at least `least`, else a SettingError that names the rule's option."""
-    if isinstance(x, bool) or not isinstance(x, numbers.Real) or not math.isfinite(x) or x < least:
-        bound = "" if least == -math.inf else f" of at least {least}"
-        raise SettingError(type(rule).__name__, f"{name} {x!r}", f"a finite number{bound}", "give one")
-    return x
-
-
-def outputs(net, rule):
-    """K, how many numbers per sample the net puts out; BuildError where that is not one axis."""
-    if len(net.out_shape) != 1:
-        raise BuildError(type(rule).__name__,
-                         f"a net whose output is {net.out_shape}, {math.prod(net.out_shape)} numbers", "one axis",
-                         "end the net in one number per class")
-    return net.out_shape[0]

@@ -22,7 +22,8 @@ from nplearn.backend import memory_left
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Broadcast, Cut, Transport
 from nplearn.layers import holders, residuals, weighted
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule, number, outputs
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
+from nplearn.rules.checks import number, outputs
 
 
 class DirectFeedbackAlignment(Rule):

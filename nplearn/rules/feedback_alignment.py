@@ -9,7 +9,8 @@ Kept: B_l, one per weighted layer that sends, shaped like W_l and drawn by its l
 Source: Lillicrap et al. 2016, Nature Communications 7:13276, doi 10.1038/ncomms13276.
 """
 from nplearn.feedback import Matrix
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule, number
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
+from nplearn.rules.checks import number
 
 
 class FeedbackAlignment(Rule):

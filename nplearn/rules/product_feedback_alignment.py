@@ -23,7 +23,8 @@ from scipy.linalg import block_diag
 from nplearn.errors import SettingError
 from nplearn.feedback import Product
 from nplearn.layers.initial import orthogonal
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule, number
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
+from nplearn.rules.checks import number
 
 
 class ProductFeedbackAlignment(Rule):

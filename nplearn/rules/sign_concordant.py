@@ -19,7 +19,8 @@ import numpy as np
 from nplearn.backend import array_module, stream
 from nplearn.errors import SettingError
 from nplearn.feedback import Feedback
-from nplearn.rules.base import EXACT_TOP, SAMPLES_APART, Rule, number
+from nplearn.rules.base import EXACT_TOP, SAMPLES_APART, Rule
+from nplearn.rules.checks import number
 
 
 class Signed(Feedback):
