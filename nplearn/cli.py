@@ -205,9 +205,9 @@ def arguments_train(sub):
     sub.add_argument("--rule", default="backprop", help=", ".join(registry.names(controls=True)))
     sub.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
     sub.add_argument("--data-dir", help="folder that holds the data set")
-    for name, help_ in (("epochs", ""), ("batch", "samples an update"), ("lr", "learning rate"), ("momentum", "of sgd, rmsprop and manhattan"),
-                        ("decay", "weight decay"), ("augment", "pixels of random shift"), ("seed", ""),
-                        ("threads", "of BLAS")):
+    for name, help_ in (("epochs", ""), ("batch", "samples an update"), ("lr", "learning rate"),
+                        ("momentum", "of sgd, rmsprop and manhattan"), ("decay", "weight decay"),
+                        ("augment", "pixels of random shift"), ("seed", ""), ("threads", "of BLAS")):
         default = getattr(Settings(), name)
         sub.add_argument(f"--{name}", type=type(default), default=default, help=f"{help_} (default {default})".strip())
     sub.add_argument("--optimiser", default="sgd", help=", ".join(OPTIMISERS))
