@@ -10,9 +10,10 @@ from nplearn.layers.local import LocallyConnected2d
 from nplearn.layers.norm import BatchNorm
 from nplearn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from nplearn.layers.shape import Flatten, Reshape
+from nplearn.layers.shortcut import Subsample
 from nplearn.layers.transposed import Transposed
 
 __all__ = ["AKROUT", "ELU", "HE_FAN_IN", "HE_FAN_OUT", "LECUN_NORMAL", "TORCH", "XAVIER", "ZERO", "Activation",
            "AvgPool2d", "BatchNorm", "Conv2d", "Dense", "Dropout", "Flatten", "GlobalAvgPool", "Layer", "LeakyReLU",
-           "LocallyConnected2d", "MaxPool2d", "Port", "ReLU", "Reshape", "Residual", "Sequential", "Sigmoid", "Tanh",
-           "Transposed", "Weighted", "everything", "holders", "leaves", "residuals", "weighted"]
+           "LocallyConnected2d", "MaxPool2d", "Port", "ReLU", "Reshape", "Residual", "Sequential", "Sigmoid",
+           "Subsample", "Tanh", "Transposed", "Weighted", "everything", "holders", "leaves", "residuals", "weighted"]

@@ -2,10 +2,12 @@
 from nplearn.errors import SettingError
 from nplearn.nets.lenet import lenet
 from nplearn.nets.mlp import mlp
+from nplearn.nets.resnet import cifar_resnet
 
 NETS = {
     "mlp": lambda in_shape, classes, **options: mlp(classes, **options),
     "lenet": lambda in_shape, classes, **options: lenet(classes, in_shape[2], in_shape[0], **options),
+    "resnet20": lambda in_shape, classes, **options: cifar_resnet(20, classes, **options),
 }
 
 
@@ -20,4 +22,4 @@ def make(name, in_shape, classes, **options):
                            "see its page, nplearn/nets/") from error
 
 
-__all__ = ["NETS", "lenet", "make", "mlp"]
+__all__ = ["NETS", "cifar_resnet", "lenet", "make", "mlp"]

@@ -177,6 +177,12 @@ def reshapes(draw):
                                                   ((H, W, C), (C, H, W))])))
 
 
+@st.composite
+def subsamples(draw):
+    H, W, C = draw(maps())
+    return case(L.Subsample, (H, W, C), C + draw(st.integers(0, 3)), draw(st.integers(1, 3)))
+
+
 def ports():
     return samples().map(lambda shape: case(L.Port, shape))
 
@@ -270,6 +276,6 @@ def batch(net, seed, n):
 ALL_LAYERS = {                                          # every layer of nplearn by its strategy
     "Dense": dense, "Conv2d": conv2d, "LocallyConnected2d": locally_connected2d, "Transposed": transposed,
     "activations": activations, "pools": pools, "GlobalAvgPool": global_pools, "BatchNorm": batch_norms,
-    "Dropout": dropouts, "Flatten": flattens, "Reshape": reshapes, "Port": ports, "Sequential": chains,
-    "Residual": residual_blocks,
+    "Dropout": dropouts, "Flatten": flattens, "Reshape": reshapes, "Subsample": subsamples, "Port": ports,
+    "Sequential": chains, "Residual": residual_blocks,
 }
