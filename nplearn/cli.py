@@ -114,7 +114,8 @@ def scope(options):
     paper = f" ({rule.paper})" if rule.paper else ""
     print(f"{options.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule}{paper}: "
           "what each layer sends to the one below\n")
-    print(table(("layer", "kind", "output", "error at its input comes from"), reversed(lines), (24, 18, 12, 62)))
+    print(table(("layer", "kind", "output", "error at its input comes from"), reversed(lines),
+                (max(len(line[0]) for line in lines), 18, 12, 62)))
     print(f"\nThe last layer's delta is the loss's own. Feedback needs {rule.memory() / 2**20:.2f} MiB besides W.")
 
 
