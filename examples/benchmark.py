@@ -5,9 +5,9 @@
 
 Every candidate is a process of its own, started first and kept alive; they take turns, the order turned round every
 second round, so that what else the machine does meets all alike. A turn is the fastest of a few steps. Ratios are of
-minima over all rounds; beside them stand median and range of the ratios round by round. PyTorch's rows (backprop) appear
-where torch is installed. All candidates have the same number of threads and flush denormals; inputs change from step to
-step.
+minima over all rounds; beside them stand median and range of the ratios round by round. PyTorch's rows (backprop)
+appear where torch is installed. All candidates have the same number of threads and flush denormals; inputs change from
+step to step.
 """
 import argparse
 import json
@@ -33,13 +33,12 @@ def ours(net, rule, threads):
     import numpy as np
 
     from nplearn import SoftmaxCrossEntropy, Tape
-    from nplearn.kernels.threads import blas_threads
+    from nplearn.kernels.threads import use_threads
     from nplearn.layers import Conv2d, Dense, Flatten, GlobalAvgPool, LocallyConnected2d, MaxPool2d, ReLU, Sequential
     from nplearn.nets import cifar_resnet, mlp
     from nplearn.optim import SGD
     from nplearn.rules.registry import make
 
-    blas_threads(threads)
     small = (lambda: mlp(10, (100,)), (784,))
     built, shape = {
         "mlp": (lambda: mlp(10, (1000, 1000)), (784,)),
@@ -53,6 +52,7 @@ def ours(net, rule, threads):
         "conv64": (lambda: Sequential(Conv2d(64, 1), Conv2d(64, 3), ReLU(), GlobalAvgPool(), Dense(10)), (56, 56, 64)),
     }[net]
     model, loss, n = built().build(shape, seed=0), SoftmaxCrossEntropy(), BATCH.get(net, 128)
+    use_threads(threads, model.column_bytes > 0)
     optimiser, tape = SGD(model.arena, lr=0.01, momentum=0.9), Tape(model, loss)
     credit = make(rule).attach(model, 0)
     credit.follow(optimiser)
@@ -215,7 +215,7 @@ def main():
     parser.add_argument("--nets", default=",".join(NETS), help="some of " + ",".join(NETS))
     parser.add_argument("--rules", default="fa,dfa,usf,kp,pfa", help="timed beside our own backprop; '' for none")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2, help="of BLAS and of PyTorch")
+    parser.add_argument("--threads", type=int, default=2, help="of a candidate")
     parser.add_argument("--quick", action="store_true", help=f"{','.join(QUICK)}, 4 rounds")
     parser.add_argument("--json", help="also write the figures to this file")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -15,7 +15,7 @@ from nplearn import checkpoint
 from nplearn.columns import outside
 from nplearn.data import Loader, load
 from nplearn.errors import CheckpointError, NplearnError, SettingError
-from nplearn.kernels.threads import blas_threads
+from nplearn.kernels.threads import use_threads
 from nplearn.layers import leaves
 from nplearn.metrics import evaluate
 from nplearn.nets import NETS
@@ -184,7 +184,7 @@ def evaluate_command(options):
     found = {name: array for name, array in arrays.items() if name.startswith("net/")}
     copy_into(live, found, where=path)
     _, test = load(options.data or settings.data, options.data_dir)
-    blas_threads(settings.threads)
+    use_threads(settings.threads, net.column_bytes > 0)
     result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype))
     print(f"{settings.net} under {settings.rule}, {meta['step']} updates, on {result['n']} test records of {test.name} "
           f"({test.source})")
@@ -208,7 +208,8 @@ def arguments_train(sub):
     sub.add_argument("--data-dir", help="folder that holds the data set")
     for name, help_ in (("epochs", ""), ("batch", "samples an update"), ("lr", "learning rate"),
                         ("momentum", "of sgd, rmsprop and manhattan"), ("decay", "weight decay"),
-                        ("augment", "pixels of random shift"), ("seed", ""), ("threads", "of BLAS")):
+                        ("augment", "pixels of random shift"), ("seed", ""),
+                        ("threads", "over chunks, or of BLAS in dense nets")):
         default = getattr(Settings(), name)
         sub.add_argument(f"--{name}", type=type(default), default=default, help=f"{help_} (default {default})".strip())
     sub.add_argument("--optimiser", default="sgd", help=", ".join(OPTIMISERS))

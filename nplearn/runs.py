@@ -30,7 +30,7 @@ class Settings:
     lr_steps            {epoch: factor} on the learning rate      decay_steps  likewise on the decay
     augment             pixels of random shift (0 for none; with a horizontal flip where there are colours)
     net_options         keyword arguments of the net, such as {"hidden": [256, 256]}
-    threads             of BLAS; one unless a large net asks for more
+    threads             over the chunks of nets with convolutions (no bit changes), in other nets of BLAS
     """
 
     net: str = "mlp"

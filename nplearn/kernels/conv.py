@@ -10,6 +10,7 @@ are already adjacent, and the column matrix of output row h is a view that overl
                                                        (stride 1), else W.T @ d added back tap by tap
 """
 from nplearn.backend import array_module
+from nplearn.kernels import lanes
 
 
 def windows(x, window, groups=1):
@@ -35,18 +36,23 @@ def apply(x, W, window, groups=1):
     h, w = window.out(H, width)
     out = xp.empty((T, h, groups, n_out // groups, w * nb), x.dtype)
     matrix = W.reshape(groups, 1, n_out // groups, -1)
-    for t in range(T):
+
+    def one(t):
         xp.matmul(matrix, windows(x[t], window, groups), out=out[t].swapaxes(0, 1))
+    lanes.share(T, one)
     return out.reshape(T, h, n_out, w, nb)
 
 
 def outer(x, d, window, groups=1):
     """x (T, H, C, W, nb), d (T, H', n_out, W', nb) -> dW (n_out, kh, kw, C/G), chunks added in their order."""
     T, h, n_out, w, nb = d.shape
-    total = 0
-    for t in range(T):
+    parts = [None] * T
+
+    def one(t):
         rows = d[t].reshape(h, groups, n_out // groups, w * nb).swapaxes(0, 1)
-        total = total + (windows(x[t], window, groups) @ rows.swapaxes(-1, -2)).sum(axis=1)     # wide operand first
+        parts[t] = (windows(x[t], window, groups) @ rows.swapaxes(-1, -2)).sum(axis=1)  # wide operand first
+    lanes.share(T, one)
+    total = sum(parts[1:], parts[0])
     return total.swapaxes(1, 2).reshape(n_out, *window.kernel, x.shape[2] // groups)
 
 
@@ -72,9 +78,11 @@ def scatter(d, W, shape, window, groups=1):
     xp, (T, H, C, width, nb), (_, h, n_out, w, _) = array_module(d), shape, d.shape
     dx = xp.zeros((T, H, groups, C // groups, width, nb), d.dtype)
     matrix = W.reshape(groups, 1, n_out // groups, -1).swapaxes(-1, -2)
-    for t in range(T):
+
+    def one(t):
         g = matrix @ d[t].reshape(h, groups, n_out // groups, w * nb).swapaxes(0, 1)
         g = g.reshape(groups, h, *window.kernel, C // groups, w, nb).transpose(1, 2, 3, 0, 4, 5, 6)
         for i, j, out_h, out_w, in_h, in_w in window.taps(H, width):
             dx[t, in_h, :, :, in_w] += g[out_h, i, j, :, :, out_w]
+    lanes.share(T, one)
     return dx.reshape(shape)

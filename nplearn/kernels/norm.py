@@ -1,5 +1,6 @@
-"""Sums per channel over a whole batch, long runs in the array's precision and their totals in float64."""
+"""Sums per channel over a whole batch: long runs in the array's precision, their totals in float64, chunk by chunk."""
 from nplearn.backend import array_module
+from nplearn.kernels import lanes
 
 
 def _runs(x):
@@ -9,14 +10,24 @@ def _runs(x):
 
 def channel_sum(x):
     """Sum of x over samples and positions, (C,) float64."""
-    return _runs(x).sum(axis=-1).sum(axis=(0, 1), dtype="float64")
+    parts = [None] * len(x)
+
+    def one(t):
+        parts[t] = _runs(x[t:t + 1]).sum(axis=-1).sum(axis=(0, 1), dtype="float64")
+    lanes.share(len(x), one)
+    return sum(parts[1:], parts[0])
 
 
 def channel_dot(x, y):
     """Sum of x * y over samples and positions, (C,) float64."""
-    xp = array_module(x)
-    dots = xp.vecdot(_runs(x), _runs(y)) if hasattr(xp, "vecdot") else (_runs(x) * _runs(y)).sum(axis=-1)   # CuPy: none
-    return dots.sum(axis=(0, 1), dtype="float64")
+    xp, parts = array_module(x), [None] * len(x)
+
+    def one(t):
+        a, b = _runs(x[t:t + 1]), _runs(y[t:t + 1])
+        dots = xp.vecdot(a, b) if hasattr(xp, "vecdot") else (a * b).sum(axis=-1)       # CuPy has none
+        parts[t] = dots.sum(axis=(0, 1), dtype="float64")
+    lanes.share(len(x), one)
+    return sum(parts[1:], parts[0])
 
 
 def along_channels(v, x):

@@ -1,9 +1,18 @@
-"""How many threads BLAS takes: a setting of the run, since the last bits of a large product depend on it.
+"""What a run's threads do: in nets with convolutions they are lanes over chunks, in dense nets they are BLAS's.
 
-One thread is the default everywhere in nplearn: results are then the same on any number of cores, nothing spins when
-another job takes a core, and nets below a few million multiply-adds an update are fastest so.
+Lanes change no bit. BLAS's threads can change the last bits of a large product, so their number is a setting of the
+run; one is the default everywhere: nothing spins when another job takes a core, and nets below a few million
+multiply-adds an update are fastest so.
 """
 from threadpoolctl import ThreadpoolController
+
+from nplearn.kernels import lanes
+
+
+def use_threads(n, chunked):
+    """Give n threads to the lanes of nets that cut their batches into chunks, or else to BLAS; the other gets one."""
+    lanes.use(n if chunked else 1)
+    blas_threads(1 if chunked else n)
 
 
 def blas_threads(n):

@@ -3,6 +3,7 @@
     forward y = f(x)        backward d f'(x)        tangent v f'(x)            any shape
 """
 from nplearn.backend import array_module
+from nplearn.kernels.lanes import chunkwise
 from nplearn.layers.base import Layer
 
 
@@ -19,16 +20,16 @@ class Activation(Layer):
         return True
 
     def forward(self, x, tape=None):
-        y = self.f(x)
+        y = chunkwise(self.f, x)
         if tape is not None:
             tape.keep(self, y)
         return y
 
     def backward(self, d, tape):
-        return d * self.slope(tape.take(self))
+        return chunkwise(lambda d, y: d * self.slope(y), d, tape.take(self))
 
     def tangent(self, v, tape):
-        return v * self.slope(tape.take(self))
+        return chunkwise(lambda v, y: v * self.slope(y), v, tape.take(self))
 
 
 class ReLU(Activation):

@@ -18,6 +18,7 @@ from nplearn.backend import Device, array_module, like, stream
 from nplearn.columns import columns, cut, inside, nothing_like, outside, over_channels, rows
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Transport
+from nplearn.kernels import lanes
 from nplearn.layers.initial import XAVIER, ZERO
 from nplearn.params import Arena, Param
 
@@ -211,7 +212,7 @@ class Weighted(Layer):
             tape.keep(self, x)
         a = self.apply(x, self.weight.value)
         if self.bias:
-            a += self.bias.value
+            lanes.add(a, self.bias.value)
         return a
 
     def backward(self, d, tape):

@@ -1,6 +1,9 @@
 """Layers made of layers: a chain, a residual block, and the Port where an error may enter or stop."""
+from operator import add
+
 from nplearn.errors import BuildError
 from nplearn.feedback import Through
+from nplearn.kernels.lanes import chunkwise
 from nplearn.layers.base import Layer, everything
 
 
@@ -77,12 +80,12 @@ class Residual(Layer):
         return across or branch
 
     def forward(self, x, tape=None):
-        return self.shortcut.forward(x, tape) + self.branch.forward(x, tape)
+        return chunkwise(add, self.shortcut.forward(x, tape), self.branch.forward(x, tape))
 
     def backward(self, d, tape):
         tape.arrive(self)
         branch = self.branch.backward(d, tape)          # forward went through the shortcut first: the way back, last
-        return branch + self.shortcut.backward(d, tape)
+        return chunkwise(add, branch, self.shortcut.backward(d, tape))
 
     def tangent(self, v, tape):
         tape.arrive(self)

@@ -10,6 +10,7 @@ Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
 """
 import numpy as np
 
+from nplearn.kernels.lanes import chunkwise
 from nplearn.kernels.norm import along_channels, channel_dot, channel_sum
 from nplearn.layers.base import Layer
 from nplearn.params import Param
@@ -41,15 +42,16 @@ class BatchNorm(Layer):
             return x * along_channels(gain, x) + along_channels(self.shift.value - self.mean * gain, x)
         m = x.size // len(self.mean)
         mean = channel_sum(x) / m
-        z = x - along_channels(mean, x)
+        z = chunkwise(lambda x: x - along_channels(mean, x), x)
         variance = channel_dot(z, z) / m
         inverse = 1 / (variance + self.eps) ** 0.5
-        z *= along_channels(inverse, x)
+        z = chunkwise(lambda z: z * along_channels(inverse, z), z)
         if tape.mode == "train":
             self.mean += self.momentum * (mean - self.mean)
             self.variance += self.momentum * (variance * m / max(1, m - 1) - self.variance)
         tape.keep(self, (z, inverse))
-        return z * along_channels(self.scale.value, x) + along_channels(self.shift.value, x)
+        scale, shift = along_channels(self.scale.value, x), along_channels(self.shift.value, x)
+        return chunkwise(lambda z: z * scale + shift, z)
 
     def backward(self, d, tape):
         z, inverse = tape.take(self)
@@ -66,5 +68,6 @@ class BatchNorm(Layer):
     def through(self, d, z, inverse, sum_d, sum_dz):
         """The Jacobian, which is symmetric: what is common to batch mean and variance is taken out of d."""
         m = d.size // len(self.mean)
-        out = d - along_channels(sum_d / m, d) - z * along_channels(sum_dz / m, d)
-        return out * along_channels(self.scale.value * inverse, d)
+        mean_d, mean_dz = along_channels(sum_d / m, d), along_channels(sum_dz / m, d)
+        gain = along_channels(self.scale.value * inverse, d)
+        return chunkwise(lambda d, z: (d - mean_d - z * mean_dz) * gain, d, z)

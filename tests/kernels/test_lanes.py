@@ -1,0 +1,90 @@
+"""Lanes share out chunks and change no bit. Oracle: a plain loop."""
+import numpy as np
+import pytest
+import threadpoolctl
+
+from nplearn.kernels import lanes
+from nplearn.kernels.threads import use_threads
+from nplearn.layers import (
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    LocallyConnected2d,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+)
+from nplearn.losses import SoftmaxCrossEntropy
+from nplearn.optim import SGD
+from nplearn.rules.registry import make
+from nplearn.tape import Tape
+
+
+@pytest.fixture(autouse=True)
+def one_lane_afterwards():
+    yield
+    use_threads(1, chunked=True)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("T", [0, 1, 2, 3, 8])
+def test_every_chunk_is_worked_on_once(n, T):
+    lanes.use(n)
+    seen = []
+    lanes.share(T, seen.append)
+    assert sorted(seen) == list(range(T)) and lanes.count() == n
+
+
+@pytest.mark.parametrize("bad", [0, 3, 7])
+def test_what_a_lane_raises_reaches_the_caller_and_the_lanes_go_on(bad):
+    lanes.use(3)
+
+    def work(t):
+        if t == bad:
+            raise ValueError(f"chunk {t}")
+    with pytest.raises(ValueError, match=f"chunk {bad}"):
+        lanes.share(8, work)
+    done = []
+    lanes.share(8, done.append)
+    assert sorted(done) == list(range(8))
+
+
+def test_chunkwise_is_the_function_of_the_whole():
+    lanes.use(2)
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 3, 4))
+    assert np.array_equal(lanes.chunkwise(lambda a, b: a * b - 1, x, y), x * y - 1)
+
+
+def trained(rule, n):
+    net = Sequential(Conv2d(3, 3), BatchNorm(), ReLU(), MaxPool2d(2),
+                     Residual(Conv2d(3, 3, groups=3), ReLU(), Dropout(0.2)), Conv2d(4, 3, 2), ReLU(),
+                     LocallyConnected2d(3, 2), Flatten(), Dense(4)).build((9, 8, 2), seed=1)
+    use_threads(n, net.column_bytes > 0)
+    made, optimiser = make(rule).attach(net, 0), SGD(net.arena, 0.05, momentum=0.9, decay=0.01)
+    made.follow(optimiser)
+    tape, rng = Tape(net, SoftmaxCrossEntropy()), np.random.default_rng(2)
+    for step in range(4):
+        tape.begin(rng.normal(size=(136, 9, 8, 2)).astype(np.float32), rng.integers(4, size=136), seed=step)
+        tape.run()
+        assert tape.input.shape[0] > 2                  # several chunks, or this says nothing
+        made.assign(net, tape)
+        optimiser.step()
+        made.learn(net, tape)
+    return net.arena.value.tobytes(), [array.tobytes() for array in made.arrays().values()]
+
+
+@pytest.mark.parametrize("rule", ["backprop", "dfa:residual=pure", "pfa", "brsf"])
+def test_training_ends_in_the_same_bits_on_any_number_of_lanes(rule):
+    assert trained(rule, 1) == trained(rule, 2) == trained(rule, 3)
+
+
+def test_threads_are_lanes_where_batches_are_cut_and_blas_threads_elsewhere():
+    def blas():
+        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    use_threads(2, chunked=True)
+    assert lanes.count() == 2 and blas() == {1}
+    use_threads(2, chunked=False)
+    assert lanes.count() == 1 and blas() == {2}
