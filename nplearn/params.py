@@ -4,11 +4,8 @@ A `Param` is what an optimiser moves. An `Arena` lays many of them side by side 
 optimiser, a checkpoint or an all-reduce sees one flat array. Weights of a net live in one arena; what a rule learns in
 its feedback lives in another.
 """
-import numpy as np
-
 from nplearn.backend import array_module
-
-ALIGN = 64                                              # bytes: where BLAS kernels run fastest
+from nplearn.kernels.workspace import ALIGN, aligned_zeros
 
 
 class Param:
@@ -63,12 +60,3 @@ class Arena:
         for p, s in zip(self.params, self.slices, strict=True):
             mask[s] = bool(chosen(p))
         return mask
-
-
-def aligned_zeros(xp, n, dtype):
-    """n zeros that start on a 64-byte boundary (NumPy promises 16; CuPy aligns to 512 by itself)."""
-    if xp is not np:
-        return xp.zeros(n, dtype)
-    raw = np.zeros(n * np.dtype(dtype).itemsize + ALIGN, np.uint8)
-    start = -raw.ctypes.data % ALIGN
-    return raw[start:start + n * np.dtype(dtype).itemsize].view(dtype)

@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nplearn.params import ALIGN, Arena, Param, aligned_zeros
+from nplearn.kernels.workspace import ALIGN, aligned_zeros
+from nplearn.params import Arena, Param
 from nplearn.testing.strategies import dtypes, noise, seeds
 
 SHAPES = st.lists(st.lists(st.integers(1, 9), max_size=4).map(tuple), min_size=1, max_size=6)

@@ -9,8 +9,10 @@ are already adjacent, and the column matrix of output row h is a view that overl
     groups G cut both channel axes            adjoint  dx    = the same convolution of d with the kernel turned round
                                                        (stride 1), else W.T @ d added back tap by tap
 """
+import numpy as np
+
 from nplearn.backend import array_module
-from nplearn.kernels import lanes
+from nplearn.kernels import lanes, workspace
 
 
 def windows(x, window, groups=1):
@@ -19,7 +21,8 @@ def windows(x, window, groups=1):
     (H, C, W, nb), (kh, kw) = x.shape, window.kernel
     (top, bottom), out = window.pads[0], window.out(H, W)
     x = x.reshape(H, groups, C // groups, W, nb).swapaxes(0, 1)
-    copies = xp.zeros((groups, top + H + bottom, kw, C // groups, out[1], nb), x.dtype)
+    shape = (groups, top + H + bottom, kw, C // groups, out[1], nb)
+    copies = workspace.zeros((window, H, W), shape, x.dtype) if xp is np else xp.zeros(shape, x.dtype)
     for j in range(kw):
         out_w, in_w = window.meets(1, j, W)
         copies[:, top:top + H, j, :, out_w] = x[:, :, :, in_w]
@@ -34,13 +37,25 @@ def apply(x, W, window, groups=1):
     """x (T, H, C, W, nb), kernel W (n_out, kh, kw, C/G) -> a (T, H', n_out, W', nb)."""
     xp, (T, H, _, width, nb), n_out = array_module(x), x.shape, len(W)
     h, w = window.out(H, width)
-    out = xp.empty((T, h, groups, n_out // groups, w * nb), x.dtype)
-    matrix = W.reshape(groups, 1, n_out // groups, -1)
+    shape = (T, h, groups, n_out // groups, w * nb)
+    out = workspace.empty(shape, x.dtype) if xp is np else xp.empty(shape, x.dtype)
+    matrix = W.reshape(groups, 1, 1, n_out // groups, -1)
+    tile = tile_of(w * nb, W[:1].size, n_out // groups)
 
     def one(t):
-        xp.matmul(matrix, windows(x[t], window, groups), out=out[t].swapaxes(0, 1))
+        xp.matmul(matrix, tiles(windows(x[t], window, groups), tile), out=tiles(out[t].swapaxes(0, 1), tile))
     lanes.share(T, one)
     return out.reshape(T, h, n_out, w, nb)
+
+
+def tile_of(n, k, m):
+    """How many of n columns one product takes: OpenBLAS multiplies m x k x tile unpacked, and faster, if small."""
+    return next((tile for tile in (64, 128) if n % tile == 0 and (m > 16) == (tile == 64) and m * k * tile <= 10**6), n)
+
+
+def tiles(matrices, tile):
+    """(..., K, N) -> (..., N / tile, K, tile), a view."""
+    return matrices.reshape(*matrices.shape[:-1], -1, tile).swapaxes(-3, -2)
 
 
 def outer(x, d, window, groups=1):

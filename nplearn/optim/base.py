@@ -26,8 +26,9 @@ import numpy as np
 
 from nplearn.backend import array_module, to_host
 from nplearn.errors import CheckpointError, SettingError
+from nplearn.kernels.workspace import aligned_zeros
 from nplearn.optim.schedule import as_schedule, number
-from nplearn.params import Arena, aligned_zeros
+from nplearn.params import Arena
 
 BLOCK = 64 * 1024                                       # entries: what a block touches fits a core's cache
 
