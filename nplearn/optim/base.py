@@ -1,7 +1,7 @@
 """What optimisers share: a clock, settings under schedules, slots, and the walk over the arena in blocks.
 
     now = settings at (steps, epoch)      lr, decay, ... as Python floats
-    update(W, G, block, now, t, u)        for each block of 64 Ki entries: the optimiser's equations
+    update(W, G, block, now, t, u)        for each block of 128 Ki entries: the optimiser's equations
     arena.project()                       constraints hold again
     steps <- steps + 1
 
@@ -30,7 +30,7 @@ from nplearn.kernels.workspace import aligned_zeros
 from nplearn.optim.schedule import as_schedule, number
 from nplearn.params import Arena
 
-BLOCK = 64 * 1024                                       # entries: what a block touches fits a core's cache
+BLOCK = 128 * 1024                                      # entries: what a block touches fits a core's cache
 
 
 class Optimiser(ABC):
