@@ -1,7 +1,8 @@
 """nplearn: credit assignment that can be read, changed and measured, in plain NumPy (CPU) and CuPy (GPU)."""
-from nplearn.kernels import denormals
+from nplearn.kernels import denormals, heap
 
 denormals.flush()                                       # before NumPy starts its threads, hence first
+heap.keep()
 
 from nplearn.errors import NplearnError  # noqa: E402
 from nplearn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy, SquaredError  # noqa: E402

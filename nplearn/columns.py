@@ -12,8 +12,8 @@ shifted copies and one overlapping view. `columns` and `rows` are the only two f
 Rules and metrics never index an activation: what they need of its axes stands here.
 """
 from nplearn.backend import array_module, like
-
-CACHE = 2 * 2**20                                       # bytes of cache a core has, which a chunk's columns should fit
+from nplearn.kernels import lanes
+from nplearn.kernels.workspace import CACHE, empty_like
 
 
 def columns(rows, nb=None):
@@ -21,7 +21,13 @@ def columns(rows, nb=None):
     nb = nb or len(rows)
     cut = rows.reshape(len(rows) // nb, nb, *rows.shape[1:])
     order = (0, 2, 4, 3, 1) if rows.ndim == 4 else (0, *range(2, cut.ndim), 1)
-    return array_module(rows).ascontiguousarray(cut.transpose(order))
+    turned = cut.transpose(order)
+    out = empty_like(turned)
+
+    def one(t):
+        out[t] = turned[t]
+    lanes.share(len(out), one)
+    return out
 
 
 def rows(columns):

@@ -5,7 +5,7 @@ optimiser, a checkpoint or an all-reduce sees one flat array. Weights of a net l
 its feedback lives in another.
 """
 from nplearn.backend import array_module
-from nplearn.kernels.workspace import ALIGN, aligned_zeros
+from nplearn.kernels.workspace import ALIGN, zeros
 
 
 class Param:
@@ -38,7 +38,7 @@ class Arena:
         for p in self.params:
             starts.append(n)
             n += -(-p.value.size // step) * step
-        self.value, self.grad = aligned_zeros(xp, n, first.dtype), aligned_zeros(xp, n, first.dtype)
+        self.value, self.grad = zeros(xp, n, first.dtype), zeros(xp, n, first.dtype)
         self.slices = [slice(s, s + p.value.size) for s, p in zip(starts, self.params, strict=True)]
         for p, s in zip(self.params, self.slices, strict=True):
             self.value[s], self.grad[s] = p.value.ravel(), p.grad.ravel()

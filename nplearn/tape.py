@@ -142,9 +142,14 @@ class Tape:
         """The one writer of gradients: assigns on a Param's first visit in a walk and adds after that."""
         if param in self._visited:
             param.grad += gradient
-        else:
+            return
+        if gradient is not param.grad:
             param.grad[...] = gradient
-            self._visited.add(param)
+        self._visited.add(param)
+
+    def room(self, param):
+        """Where the gradient that is about to be added may be computed to save a copy; None if it is to be summed."""
+        return None if param in self._visited else param.grad
 
     def record(self, layer, delta):
         """Keep a delta for whoever asked (`records`)."""

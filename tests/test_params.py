@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nplearn.kernels.workspace import ALIGN, aligned_zeros
+from nplearn.kernels.workspace import ALIGN, zeros
 from nplearn.params import Arena, Param
 from nplearn.testing.strategies import dtypes, noise, seeds
 
@@ -50,11 +50,11 @@ def test_project_restores_constraints_in_place():
     assert np.array_equal(arena.value[arena.slices[1]], kept.value)
 
 
-def test_aligned_zeros_starts_on_a_boundary_and_is_zero():
+def test_zeros_start_on_a_boundary_and_are_zero():
     for n in range(1, 40):
         for dtype in (np.float32, np.float64):
-            zeros = aligned_zeros(np, n, dtype)
-            assert zeros.ctypes.data % ALIGN == 0 and zeros.shape == (n,) and zeros.dtype == dtype and not zeros.any()
+            array = zeros(np, n, dtype)
+            assert array.ctypes.data % ALIGN == 0 and array.shape == (n,) and array.dtype == dtype and not array.any()
 
 
 def test_a_param_says_what_it_is():

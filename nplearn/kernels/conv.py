@@ -6,46 +6,81 @@ are already adjacent, and the column matrix of output row h is a view that overl
 
     windows (G, H', kh kw C/G, W' nb)         apply    a[h]  = W @ windows[h]
     W (n_out, kh, kw, C/G), taps (i, j, c)    outer    dW    = sum_h windows[h] @ d[h].T
-    groups G cut both channel axes            adjoint  dx    = the same convolution of d with the kernel turned round
-                                                       (stride 1), else W.T @ d added back tap by tap
+    groups G cut both channel axes            adjoint  dx    = a convolution of d with the kernel turned round; at stride
+                                                       s one for each of the s x s grids that x is woven from
+
+Of a large map a band of output rows is done at a time, so that its columns fit a core's cache.
 """
 import numpy as np
 
 from nplearn.backend import array_module
 from nplearn.kernels import lanes, workspace
+from nplearn.kernels.workspace import CACHE
 
 
-def windows(x, window, groups=1):
-    """x (H, C, W, nb) -> (G, H', kh*kw*C/G, W'*nb); a view of the shifted copies where dilation allows."""
-    xp = array_module(x)
-    (H, C, W, nb), (kh, kw) = x.shape, window.kernel
-    (top, bottom), out = window.pads[0], window.out(H, W)
-    x = x.reshape(H, groups, C // groups, W, nb).swapaxes(0, 1)
-    shape = (groups, top + H + bottom, kw, C // groups, out[1], nb)
-    copies = workspace.zeros((window, H, W), shape, x.dtype) if xp is np else xp.zeros(shape, x.dtype)
-    for j in range(kw):
-        out_w, in_w = window.meets(1, j, W)
-        copies[:, top:top + H, j, :, out_w] = x[:, :, :, in_w]
-    group, row, tap, channel, _, _ = copies.strides
-    view = xp.lib.stride_tricks.as_strided(
-        copies, (groups, out[0], kh, kw * (C // groups), out[1] * nb),
-        (group, row * window.stride[0], row * window.dilation[0], channel, x.itemsize))
-    return view.reshape(groups, out[0], -1, out[1] * nb)
+def windows(x, window, groups=1, band=None):
+    """x (H, C, W, nb) -> (G, R, kh*kw*C/G, W'*nb) for the R output rows of `band`, a slice (all of them when None).
+
+    A view of the shifted copies where dilation allows; it holds until the thread asks for such a view again.
+    """
+    xp, (H, C, W, nb), (top, _) = array_module(x), x.shape, window.pads[0]
+    first, last = (0, window.out(H, W)[0]) if band is None else (band.start, band.stop)
+    if window.is_point():
+        return x[first:last].reshape(last - first, groups, C // groups, W * nb).swapaxes(0, 1)
+    places, view, copies = workspace.once(("columns", xp, x.shape, x.dtype, window, groups, last - first),
+                                          lambda: room(xp, x.shape, x.dtype, window, groups, last - first))
+    start = first * window.stride[0] - top              # the input row that the first row of the copies stands for
+    rows = copies.shape[1]
+    low, high = min(rows, max(0, -start)), max(0, min(rows, H - start))     # those rows that the input has
+    high = max(low, high)
+    copies[:, :low], copies[:, high:] = 0, 0
+    x = x[start + low:start + high].reshape(high - low, groups, C // groups, W, nb).swapaxes(0, 1)
+    for place, seen in places:
+        place[:, low:high] = x[:, :, :, seen]
+    return view.reshape(groups, last - first, -1, view.shape[-1])
+
+
+def room(xp, shape, dtype, window, groups, n):
+    """For n output rows: where each kernel column's copy goes and which input columns it sees, the windows as one view
+    over all copies, and the copies; the columns of padding at the sides stay zero."""
+    (_, C, W, nb), (kh, kw), (s, dilation) = shape, window.kernel, (window.stride[0], window.dilation[0])
+    rows, width = (n - 1) * s + (kh - 1) * dilation + 1, window.out(shape[0], W)[1]
+    copies = workspace.zeros(xp, (groups, rows, kw, C // groups, width, nb), dtype)
+    meets = [window.meets(1, j, W) for j in range(kw)]
+    places = [(copies[:, :, j, :, out], seen) for j, (out, seen) in enumerate(meets)]
+    group, row, _, channel, _, item = copies.strides
+    view = xp.lib.stride_tricks.as_strided(copies, (groups, n, kh, kw * (C // groups), width * nb),
+                                           (group, row * s, row * dilation, channel, item))
+    return places, view, copies
+
+
+def bands(x, window):
+    """Slices of output rows that together are all of a chunk's; few, and small enough for their columns to fit."""
+    (H, C, W, nb), stride = x.shape, window.stride[0]
+    h, w = window.out(H, W)
+    row = stride * window.kernel[1] * C * w * nb * x.itemsize
+    n = 1 if array_module(x) is not np or h * row <= 3 * CACHE else min(h, -(-h * row // CACHE))
+    cuts = [i * h // n for i in range(n + 1)]
+    return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
 
 
 def apply(x, W, window, groups=1):
     """x (T, H, C, W, nb), kernel W (n_out, kh, kw, C/G) -> a (T, H', n_out, W', nb)."""
-    xp, (T, H, _, width, nb), n_out = array_module(x), x.shape, len(W)
+    (T, H, _, width, nb), n_out = x.shape, len(W)
     h, w = window.out(H, width)
-    shape = (T, h, groups, n_out // groups, w * nb)
-    out = workspace.empty(shape, x.dtype) if xp is np else xp.empty(shape, x.dtype)
-    matrix = W.reshape(groups, 1, 1, n_out // groups, -1)
-    tile = tile_of(w * nb, W[:1].size, n_out // groups)
+    out = workspace.empty(array_module(x), (T, h, n_out, w, nb), x.dtype)
+    lanes.share(T, lambda t: convolve(x[t], W, window, groups, out[t]))
+    return out
 
-    def one(t):
-        xp.matmul(matrix, tiles(windows(x[t], window, groups), tile), out=tiles(out[t].swapaxes(0, 1), tile))
-    lanes.share(T, one)
-    return out.reshape(T, h, n_out, w, nb)
+
+def convolve(x, W, window, groups, out):
+    """One chunk of `apply`, written into out (H', n_out, W', nb)."""
+    h, n_out, w, nb = out.shape
+    matrix, out = W.reshape(groups, 1, 1, n_out // groups, -1), out.reshape(h, groups, n_out // groups, w * nb)
+    tile = tile_of(w * nb, matrix.shape[-1], n_out // groups)
+    for band in bands(x, window):
+        array_module(x).matmul(matrix, tiles(windows(x, window, groups, band), tile),
+                               out=tiles(out[band].swapaxes(0, 1), tile))
 
 
 def tile_of(n, k, m):
@@ -61,43 +96,45 @@ def tiles(matrices, tile):
 def outer(x, d, window, groups=1):
     """x (T, H, C, W, nb), d (T, H', n_out, W', nb) -> dW (n_out, kh, kw, C/G), chunks added in their order."""
     T, h, n_out, w, nb = d.shape
-    parts = [None] * T
 
-    def one(t):
-        rows = d[t].reshape(h, groups, n_out // groups, w * nb).swapaxes(0, 1)
-        parts[t] = (windows(x[t], window, groups) @ rows.swapaxes(-1, -2)).sum(axis=1)  # wide operand first
-    lanes.share(T, one)
-    total = sum(parts[1:], parts[0])
-    return total.swapaxes(1, 2).reshape(n_out, *window.kernel, x.shape[2] // groups)
+    def part(t):
+        rows, products = d[t].reshape(h, groups, n_out // groups, w * nb).transpose(1, 0, 3, 2), []
+        for band in bands(x[t], window):
+            products.append(product_sum(windows(x[t], window, groups, band), rows[:, band]))
+        return sum(products[1:], products[0])
+    return lanes.total(T, part).swapaxes(1, 2).reshape(n_out, *window.kernel, x.shape[2] // groups)
+
+
+def product_sum(wide, narrow):
+    """The sum over h of wide[:, h] @ narrow[:, h], (G, h, K, N) and (G, h, N, n) -> (G, K, n).
+
+    Where n is small BLAS wants `narrow` contiguous, which here is a transpose, and both in tiles of N."""
+    xp, (G, h, N, n) = array_module(wide), narrow.shape
+    tile = 256 if n <= 16 else 64
+    if n <= 32 and N % tile == 0:
+        room = workspace.once(("narrow", xp, narrow.shape, narrow.dtype),
+                              lambda: workspace.empty(xp, narrow.shape, narrow.dtype))
+        room[...] = narrow
+        products = tiles(wide, tile) @ room.reshape(G, h, N // tile, tile, n)
+        return products.reshape(G, -1, *products.shape[-2:]).sum(axis=1)
+    return (wide @ narrow).sum(axis=1)
 
 
 def adjoint(d, W, shape, window, groups=1):
     """d (T, H', n_out, W', nb), kernel W -> dx of `shape` (T, H, C, W, nb)."""
-    turned = turned_round(window)
-    if window.stride == (1, 1) and min(min(p) for p in turned.pads) >= 0:
-        n_out, kh, kw, c = W.shape
-        kernel = W.reshape(groups, n_out // groups, kh, kw, c)[:, :, ::-1, ::-1].transpose(0, 4, 2, 3, 1)
-        return apply(d, kernel.reshape(groups * c, kh, kw, -1), turned, groups)
-    return scatter(d, W, shape, window, groups)
-
-
-def turned_round(window):
-    """The window of the convolution that is the adjoint of a stride-1 convolution; pads below 0 where it is none."""
-    pads = tuple(tuple(d * (k - 1) - p for p in pair)
-                 for k, d, pair in zip(window.kernel, window.dilation, window.pads, strict=True))
-    return window._replace(pads=pads)
-
-
-def scatter(d, W, shape, window, groups=1):
-    """`adjoint` for any stride and padding: each tap's product is added where the tap looked."""
-    xp, (T, H, C, width, nb), (_, h, n_out, w, _) = array_module(d), shape, d.shape
-    dx = xp.zeros((T, H, groups, C // groups, width, nb), d.dtype)
-    matrix = W.reshape(groups, 1, n_out // groups, -1).swapaxes(-1, -2)
+    (T, H, _, width, nb), (n_out, kh, kw, c) = shape, W.shape
+    parts, m = [], n_out // groups
+    for rows, columns, (down, across), part in window.grids(H, width):
+        kernel = W.reshape(groups, m, kh, kw, c)[:, :, down, across][:, :, ::-1, ::-1].transpose(0, 4, 2, 3, 1)
+        parts.append((rows, columns, kernel.reshape(groups * c, *part.kernel, m), part))
+    dx = workspace.empty(array_module(d), shape, d.dtype)
 
     def one(t):
-        g = matrix @ d[t].reshape(h, groups, n_out // groups, w * nb).swapaxes(0, 1)
-        g = g.reshape(groups, h, *window.kernel, C // groups, w, nb).transpose(1, 2, 3, 0, 4, 5, 6)
-        for i, j, out_h, out_w, in_h, in_w in window.taps(H, width):
-            dx[t, in_h, :, :, in_w] += g[out_h, i, j, :, :, out_w]
+        for rows, columns, kernel, part in parts:
+            grid = dx[t, rows, :, columns]
+            out = grid if len(parts) == 1 else workspace.empty_like(grid)
+            if kernel.size:
+                convolve(d[t], kernel, part, groups, out)
+            grid[...] = out if kernel.size else 0
     lanes.share(T, one)
-    return dx.reshape(shape)
+    return dx

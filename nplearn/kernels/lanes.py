@@ -1,8 +1,9 @@
 """Lanes: Python threads that share out the chunks of a batch, while BLAS has one thread.
 
     share(T, work)           work(t) for t in 0 ... T - 1; lane l does the chunks [l T / L, (l + 1) T / L)
-    chunkwise(f, x, y, ...)  f(x, y, ...) of arrays (T, ...), a chunk at a time, so that temporaries fit a cache
-    add(a, b)                a += b, b the same for every chunk
+    total(T, part)           part(0) + part(1) + ... + part(T - 1), added in that order
+    chunkwise(f, x, y, ...)  a new array like x, whose chunk t is written by f(x[t], y[t], ..., out=its place)
+    add(a, b)                a += b in place, b the same for every chunk
 
 NumPy's products and elementwise loops let other threads run meanwhile. Work on one chunk writes to that chunk's place
 alone, and sums over chunks are added afterwards in chunk order, so no bit depends on the number of lanes. How many
@@ -11,7 +12,7 @@ there are is set once (`use`); one lane means a plain loop.
 import threading
 from queue import SimpleQueue
 
-from nplearn.backend import array_module
+from nplearn.kernels.workspace import empty_like
 
 _workers = []                                           # a queue of tasks for each lane beside the caller's own
 _done = SimpleQueue()
@@ -48,14 +49,22 @@ def share(T, work):
             raise error
 
 
-def chunkwise(f, *arrays):
-    """f(*arrays) for an f that treats chunks apart and returns an array like the first, of its dtype."""
-    if len(arrays[0]) == 1:
-        return f(*arrays)
-    out = array_module(arrays[0]).empty_like(arrays[0])
+def total(T, part):
+    """The sum of part(t) over the chunks, computed by all lanes and added in the order of chunks."""
+    parts = [None] * T
 
     def one(t):
-        out[t:t + 1] = f(*(x[t:t + 1] for x in arrays))
+        parts[t] = part(t)
+    share(T, one)
+    return sum(parts[1:], parts[0])
+
+
+def chunkwise(f, *arrays):
+    """What f(x, y, ..., out=place) writes, chunk by chunk, in an array like the first of `arrays` (T, ...)."""
+    out = empty_like(arrays[0])
+
+    def one(t):
+        f(*(x[t] for x in arrays), out=out[t])
     share(len(out), one)
     return out
 

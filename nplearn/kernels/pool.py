@@ -1,15 +1,16 @@
 """Max and average pooling over (T, H, C, W, nb), a chunk at a time, tap by tap: no index arrays, long inner runs."""
 from nplearn.backend import array_module
-from nplearn.kernels import lanes
+from nplearn.kernels import lanes, workspace
 
 
 def max_forward(x, window):
     """The largest of each window; padding never wins. -> (T, H', C, W', nb)."""
     xp, (T, H, C, W, nb) = array_module(x), x.shape
     h, w = window.out(H, W)
-    y = xp.full((T, h, C, w, nb), -xp.inf, x.dtype)
+    y = workspace.empty(xp, (T, h, C, w, nb), x.dtype)
 
     def one(t):
+        y[t] = -xp.inf
         for _, _, out_h, out_w, in_h, in_w in window.taps(H, W):
             part = y[t, out_h, :, out_w]
             xp.maximum(part, x[t, in_h, :, in_w], out=part)
@@ -20,15 +21,22 @@ def max_forward(x, window):
 def max_backward(d, x, y, window):
     """d goes to the first tap (row by row) that reached the maximum, as in PyTorch."""
     xp, (T, H, _, W, _) = array_module(x), x.shape
-    dx = xp.zeros_like(x)
+    dx, tiled = workspace.empty_like(x), window.tiles(H, W)
 
     def one(t):
-        left = d[t].copy()
+        left, won = d[t].copy(), xp.empty(y.shape[1:], bool)
+        if not tiled:
+            dx[t] = 0
         for _, _, out_h, out_w, in_h, in_w in window.taps(H, W):
-            part = left[out_h, :, out_w]
-            won = part * (x[t, in_h, :, in_w] == y[t, out_h, :, out_w])
-            dx[t, in_h, :, in_w] += won
-            part -= won
+            rest, hit, place = left[out_h, :, out_w], won[out_h, :, out_w], dx[t, in_h, :, in_w]
+            xp.equal(x[t, in_h, :, in_w], y[t, out_h, :, out_w], out=hit)
+            if tiled:                                   # each entry of dx is written once, here
+                xp.multiply(rest, hit, out=place)
+                rest -= place
+            else:
+                taken = rest * hit
+                place += taken
+                rest -= taken
     lanes.share(T, one)
     return dx
 
@@ -53,9 +61,10 @@ def mean_forward(x, window):
     """The mean of each window, padding counted as zeros. -> (T, H', C, W', nb)."""
     xp, (T, H, C, W, nb) = array_module(x), x.shape
     h, w = window.out(H, W)
-    y = xp.zeros((T, h, C, w, nb), x.dtype)
+    y = workspace.empty(xp, (T, h, C, w, nb), x.dtype)
 
     def one(t):
+        y[t] = 0
         for _, _, out_h, out_w, in_h, in_w in window.taps(H, W):
             y[t, out_h, :, out_w] += x[t, in_h, :, in_w]
         y[t] /= window.kernel[0] * window.kernel[1]
@@ -65,11 +74,23 @@ def mean_forward(x, window):
 
 def mean_backward(d, shape, window):
     """The transpose of `mean_forward`: d / (kh kw) at every tap."""
-    dx = array_module(d).zeros(shape, d.dtype)
+    dx = workspace.empty(array_module(d), shape, d.dtype)
 
     def one(t):
-        share = d[t] / (window.kernel[0] * window.kernel[1])
+        dx[t], share = 0, d[t] / (window.kernel[0] * window.kernel[1])
         for _, _, out_h, out_w, in_h, in_w in window.taps(shape[1], shape[3]):
             dx[t, in_h, :, in_w] += share[out_h, :, out_w]
     lanes.share(len(d), one)
     return dx
+
+
+def map_mean(x):
+    """The mean over the whole map, (T, H, C, W, nb) -> (T, C, nb)."""
+    T, H, C, W, nb = x.shape
+    y = workspace.empty(array_module(x), (T, C, nb), x.dtype)
+
+    def one(t):
+        y[t] = x[t].sum(axis=0).sum(axis=1)             # rows first, in long runs
+        y[t] /= H * W
+    lanes.share(T, one)
+    return y

@@ -2,6 +2,7 @@
 
 Along one axis output o and tap i meet input  o * stride + i * dilation - before.  Taps outside see the padding.
 """
+from math import gcd
 from typing import NamedTuple
 
 
@@ -18,6 +19,15 @@ class Window(NamedTuple):
         return tuple((n + sum(p) - d * (k - 1) - 1) // s + 1
                      for n, k, s, p, d in zip((H, W), self.kernel, self.stride, self.pads, self.dilation, strict=True))
 
+    def is_point(self):
+        """Whether every output sees the one input at its own place."""
+        return self.kernel == self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
+
+    def tiles(self, H, W):
+        """Whether every entry of a map of H x W is seen by exactly one tap of one output."""
+        return (self.kernel == self.stride and self.dilation == (1, 1) and self.pads == ((0, 0), (0, 0))
+                and H % self.kernel[0] == 0 and W % self.kernel[1] == 0)
+
     def meets(self, axis, tap, n):
         """(outputs, inputs): the slices along `axis` (0 rows, 1 columns) at which a tap falls inside n entries."""
         stride, before = self.stride[axis], self.pads[axis][0]
@@ -27,6 +37,17 @@ class Window(NamedTuple):
         first = low * stride + offset
         return slice(low, high), slice(first, first + (high - low - 1) * stride + 1 if high > low else first, stride)
 
+    def grids(self, H, W):
+        """The way back from outputs to a map of H x W: one grid of inputs for each remainder of the stride, each a
+        convolution of the outputs at stride 1. Yields the grid's rows and columns, its taps (two slices, to be turned
+        round) and the window of that convolution; pads below 0 leave outputs out."""
+        out = self.out(H, W)
+        down, across = (grids_of(n, out[a], self.kernel[a], self.stride[a], self.pads[a][0], self.dilation[a])
+                        for a, n in enumerate((H, W)))
+        for rows, taps_h, kh, pads_h, apart_h in down:
+            for columns, taps_w, kw, pads_w, apart_w in across:
+                yield rows, columns, (taps_h, taps_w), Window((kh, kw), (1, 1), (pads_h, pads_w), (apart_h, apart_w))
+
     def taps(self, H, W):
         """For every tap (i, j): its output rows and columns, and the input rows and columns that they see."""
         for i in range(self.kernel[0]):
@@ -34,6 +55,26 @@ class Window(NamedTuple):
             for j in range(self.kernel[1]):
                 out_w, in_w = self.meets(1, j, W)
                 yield i, j, out_h, out_w, in_h, in_w
+
+
+def grids_of(n, out, kernel, stride, before, dilation):
+    """`Window.grids` along one axis of n entries: a list of (inputs, taps, their number, pads, dilation).
+
+    Input r and tap i meet output o = (r + before - i dilation) / stride where that is whole: for the inputs whose
+    r + before leaves one remainder, every (stride / g)-th tap, with outputs dilation / g apart, g their common divisor.
+    """
+    found, common = [], gcd(stride, dilation)
+    for remainder in range(stride):
+        skipped = -((remainder - before) // stride)     # outputs that lie before the map
+        inputs = slice(remainder - before + stride * skipped, n, stride)
+        first = next((i for i in range(stride) if i * dilation % stride == remainder), kernel)
+        taps = slice(first, kernel, stride // common)
+        m, apart = len(range(first, kernel, stride // common)), dilation // common
+        low = (m - 1) * apart + (first * dilation - remainder) // stride - skipped
+        high = len(range(n)[inputs]) - out - low + (m - 1) * apart
+        if inputs.start < n:
+            found.append((inputs, taps, m, (low, high), apart))
+    return found
 
 
 def pair(x):

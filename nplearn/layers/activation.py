@@ -8,9 +8,9 @@ from nplearn.layers.base import Layer
 
 
 class Activation(Layer):
-    """f(x), and slope(y): f' at the x whose f(x) is y."""
+    """f(x), written into out, and slope(y): f' at the x whose f(x) is y."""
 
-    def f(self, x):
+    def f(self, x, out):
         raise NotImplementedError  # abstract
 
     def slope(self, y):
@@ -26,17 +26,21 @@ class Activation(Layer):
         return y
 
     def backward(self, d, tape):
-        return chunkwise(lambda d, y: d * self.slope(y), d, tape.take(self))
+        return self.times_slope(d, tape.take(self))
 
     def tangent(self, v, tape):
-        return chunkwise(lambda v, y: v * self.slope(y), v, tape.take(self))
+        return self.times_slope(v, tape.take(self))
+
+    def times_slope(self, d, y):
+        multiply = array_module(d).multiply
+        return chunkwise(lambda d, y, out: multiply(d, self.slope(y), out=out), d, y)
 
 
 class ReLU(Activation):
     """max(x, 0); slope 0 at 0."""
 
-    def f(self, x):
-        return array_module(x).maximum(x, 0)
+    def f(self, x, out):
+        array_module(x).maximum(x, 0, out=out)
 
     def slope(self, y):
         return y > 0
@@ -48,8 +52,8 @@ class LeakyReLU(Activation):
     def __init__(self, leak=0.01):
         self.leak = leak
 
-    def f(self, x):
-        return array_module(x).where(x > 0, x, x * self.leak)
+    def f(self, x, out):
+        out[...] = array_module(x).where(x > 0, x, x * self.leak)
 
     def slope(self, y):
         return array_module(y).where(y > 0, y.dtype.type(1), y.dtype.type(self.leak))
@@ -61,17 +65,17 @@ class ELU(Activation):
     def __init__(self, alpha=1.0):
         self.alpha = alpha
 
-    def f(self, x):
+    def f(self, x, out):
         xp = array_module(x)
-        return xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
+        out[...] = xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
 
     def slope(self, y):
         return array_module(y).where(y > 0, y.dtype.type(1), y + y.dtype.type(self.alpha))
 
 
 class Tanh(Activation):
-    def f(self, x):
-        return array_module(x).tanh(x)
+    def f(self, x, out):
+        array_module(x).tanh(x, out=out)
 
     def slope(self, y):
         return 1 - y * y
@@ -80,8 +84,8 @@ class Tanh(Activation):
 class Sigmoid(Activation):
     """1 / (1 + exp(-x)), by way of tanh: no overflow on either side."""
 
-    def f(self, x):
-        return (1 + array_module(x).tanh(x / 2)) / 2
+    def f(self, x, out):
+        out[...] = (1 + array_module(x).tanh(x / 2)) / 2
 
     def slope(self, y):
         return y * (1 - y)

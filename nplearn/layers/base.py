@@ -178,7 +178,8 @@ class Weighted(Layer):
     def adjoint(self, d, W, shape):
         raise NotImplementedError  # abstract
 
-    def outer(self, x, d):
+    def outer(self, x, d, out=None):
+        """dW; written into `out` where that is given and saves a copy."""
         raise NotImplementedError  # abstract
 
     def weight_shape(self, n_out):
@@ -226,15 +227,15 @@ class Weighted(Layer):
 
     def collect(self, x, d, tape):
         """Gradients of weight and bias from input x and delta d."""
-        tape.add(self.weight, self.outer(x, d))
+        tape.add(self.weight, self.outer(x, d, out=tape.room(self.weight)))
         if self.bias:
             tape.add(self.bias, self.over_bias(d))
 
     def over_bias(self, d):
         """d summed over samples and over the axes that one bias serves."""
-        shape = (1,) * (d.ndim - self.bias.value.ndim) + self.bias.value.shape
+        shape = (1,) * (d.ndim - 1 - self.bias.value.ndim) + self.bias.value.shape
         shared = tuple(axis for axis, n in enumerate(shape) if n == 1)
-        return d.sum(axis=shared).reshape(self.bias.value.shape)
+        return lanes.total(len(d), lambda t: d[t].sum(axis=shared)).reshape(self.bias.value.shape)
 
     def tangent(self, v, tape):
         tape.take(self)

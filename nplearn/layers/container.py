@@ -1,6 +1,5 @@
 """Layers made of layers: a chain, a residual block, and the Port where an error may enter or stop."""
-from operator import add
-
+from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.feedback import Through
 from nplearn.kernels.lanes import chunkwise
@@ -80,12 +79,13 @@ class Residual(Layer):
         return across or branch
 
     def forward(self, x, tape=None):
-        return chunkwise(add, self.shortcut.forward(x, tape), self.branch.forward(x, tape))
+        across = self.shortcut.forward(x, tape)
+        return chunkwise(array_module(x).add, across, self.branch.forward(x, tape))
 
     def backward(self, d, tape):
         tape.arrive(self)
         branch = self.branch.backward(d, tape)          # forward went through the shortcut first: the way back, last
-        return chunkwise(add, branch, self.shortcut.backward(d, tape))
+        return chunkwise(array_module(d).add, branch, self.shortcut.backward(d, tape))
 
     def tangent(self, v, tape):
         tape.arrive(self)

@@ -5,6 +5,7 @@
 """
 from nplearn.errors import BuildError
 from nplearn.kernels import conv
+from nplearn.kernels.norm import channel_sum
 from nplearn.layers.base import Weighted, whole
 from nplearn.layers.initial import XAVIER
 from nplearn.layers.windowed import Windowed
@@ -59,5 +60,8 @@ class Conv2d(Windowed, Weighted):
     def adjoint(self, d, W, shape):
         return conv.adjoint(d, W, shape, self.window_of(shape), self.groups)
 
-    def outer(self, x, d):
+    def over_bias(self, d):
+        return channel_sum(d).astype(d.dtype).reshape(self.bias_shape())
+
+    def outer(self, x, d, out=None):
         return conv.outer(x, d, self.window_of(x.shape), self.groups)

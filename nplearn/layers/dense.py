@@ -2,6 +2,7 @@
 
     x (T, n_in, nb), W (n_out, n_in)      a = W x      dx = W' d      dW = sum over chunks of d x'      bias (n_out, 1)
 """
+from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.layers.base import Weighted, whole
 from nplearn.layers.initial import XAVIER
@@ -35,5 +36,7 @@ class Dense(Weighted):
     def adjoint(self, d, W, shape):
         return W.T @ d
 
-    def outer(self, x, d):
-        return (d @ x.swapaxes(1, 2)).sum(axis=0)
+    def outer(self, x, d, out=None):
+        if len(x) == 1:
+            return array_module(x).dot(d[0], x[0].T, out=out)
+        return (d @ x.swapaxes(1, 2)).sum(axis=0, out=out)

@@ -45,5 +45,5 @@ class LocallyConnected2d(Windowed, Weighted):
     def adjoint(self, d, W, shape):
         return local.adjoint(d, W, shape, self.window)
 
-    def outer(self, x, d):
+    def outer(self, x, d, out=None):
         return local.outer(x, d, self.window)

@@ -4,16 +4,21 @@
     z = (x - mu) / sqrt(v + eps)        y = scale z + shift
     dx = scale / sqrt(v + eps) (d - mean(d) - z mean(d z))        dscale = sum d z        dshift = sum d
 
+z is never made: y and dx are one number per channel times x (and d) plus another, and v = mean(x x) - mu^2. Where mu is
+far above the deviation that loses digits, so there x is centred first (on a GPU always, which asks nothing back).
+
 The way down is exact, through mean and variance, under every rule. In mode "train" running statistics follow:
 r <- r + momentum (batch - r), the variance with m / (m - 1) as in PyTorch; without a tape they are used instead.
 Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
 """
 import numpy as np
 
-from nplearn.kernels.lanes import chunkwise
-from nplearn.kernels.norm import along_channels, channel_dot, channel_sum
+from nplearn.backend import array_module
+from nplearn.kernels.norm import affine, affine_of_two, channel_sums
 from nplearn.layers.base import Layer
 from nplearn.params import Param
+
+FAR = 5                                                 # deviations that a mean may be off zero, for float32
 
 
 class BatchNorm(Layer):
@@ -39,35 +44,47 @@ class BatchNorm(Layer):
     def forward(self, x, tape=None):
         if tape is None:
             gain = self.scale.value / (self.variance + self.eps) ** 0.5
-            return x * along_channels(gain, x) + along_channels(self.shift.value - self.mean * gain, x)
+            return affine(x, gain, self.shift.value - self.mean * gain)
         m = x.size // len(self.mean)
-        mean = channel_sum(x) / m
-        z = chunkwise(lambda x: x - along_channels(mean, x), x)
-        variance = channel_dot(z, z) / m
-        inverse = 1 / (variance + self.eps) ** 0.5
-        z = chunkwise(lambda z: z * along_channels(inverse, z), z)
+        mean, variance, x, centre = self.moments(x, m)
         if tape.mode == "train":
             self.mean += self.momentum * (mean - self.mean)
             self.variance += self.momentum * (variance * m / max(1, m - 1) - self.variance)
-        tape.keep(self, (z, inverse))
-        scale, shift = along_channels(self.scale.value, x), along_channels(self.shift.value, x)
-        return chunkwise(lambda z: z * scale + shift, z)
+        inverse = 1 / (variance + self.eps) ** 0.5
+        tape.keep(self, (x, centre, inverse))
+        gain = self.scale.value * inverse
+        return affine(x, gain, self.shift.value - centre * gain)
+
+    def moments(self, x, m):
+        """Mean and variance of a batch; x, and the mean of that x: the batch's, or about 0 where x had to be centred."""
+        total, squares = channel_sums(x, x)
+        mean = total / m
+        variance = squares / m - mean * mean
+        if array_module(x) is np and (mean * mean <= FAR ** 2 * variance).all():
+            return mean, variance, x, mean
+        x = affine(x, array_module(x).ones_like(mean), -mean)
+        total, squares = channel_sums(x, x)
+        return mean + total / m, squares / m - (total / m) ** 2, x, total / m
 
     def backward(self, d, tape):
-        z, inverse = tape.take(self)
-        sum_d, sum_dz = channel_sum(d), channel_dot(d, z)
+        x, centre, inverse = tape.take(self)
+        sum_d, sum_dz = self.sums(d, x, centre, inverse)
         if tape.collects:
             tape.add(self.scale, sum_dz)
             tape.add(self.shift, sum_d)
-        return self.through(d, z, inverse, sum_d, sum_dz)
+        return self.through(d, x, centre, inverse, sum_d, sum_dz)
 
     def tangent(self, v, tape):
-        z, inverse = tape.take(self)
-        return self.through(v, z, inverse, channel_sum(v), channel_dot(v, z))
+        x, centre, inverse = tape.take(self)
+        return self.through(v, x, centre, inverse, *self.sums(v, x, centre, inverse))
 
-    def through(self, d, z, inverse, sum_d, sum_dz):
+    def sums(self, d, x, centre, inverse):
+        """Sum of d and of d z, per channel."""
+        sum_d, sum_dx = channel_sums(d, x)
+        return sum_d, (sum_dx - centre * sum_d) * inverse
+
+    def through(self, d, x, centre, inverse, sum_d, sum_dz):
         """The Jacobian, which is symmetric: what is common to batch mean and variance is taken out of d."""
         m = d.size // len(self.mean)
-        mean_d, mean_dz = along_channels(sum_d / m, d), along_channels(sum_dz / m, d)
-        gain = along_channels(self.scale.value * inverse, d)
-        return chunkwise(lambda d, z: (d - mean_d - z * mean_dz) * gain, d, z)
+        slope = -inverse * sum_dz / m
+        return affine_of_two(d, x, self.scale.value * inverse, slope, -sum_d / m - slope * centre)

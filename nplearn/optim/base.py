@@ -26,7 +26,7 @@ import numpy as np
 
 from nplearn.backend import array_module, to_host
 from nplearn.errors import CheckpointError, SettingError
-from nplearn.kernels.workspace import aligned_zeros
+from nplearn.kernels.workspace import zeros
 from nplearn.optim.schedule import as_schedule, number
 from nplearn.params import Arena
 
@@ -70,9 +70,9 @@ class Optimiser(ABC):
     def own(self, arena):
         self.arena, self.moves, self.xp = arena, 0, array_module(arena.value)
         n, dtype = arena.value.size, arena.value.dtype
-        self.slots = {name: aligned_zeros(self.xp, n, dtype) for name in self.slot_names()}
+        self.slots = {name: zeros(self.xp, n, dtype) for name in self.slot_names()}
         self.size = max(1, min(n, BLOCK if self.xp is np else 64 * BLOCK))       # on a GPU launches cost, not cache
-        self.scratch = aligned_zeros(self.xp, 2 * self.size, dtype).reshape(2, self.size)
+        self.scratch = zeros(self.xp, 2 * self.size, dtype).reshape(2, self.size)
         spares = self.uses("decay") and not all(map(self.decays, arena.params))
         self.mask = arena.where(self.decays) if spares else None
         self.prepare()

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 
 from nplearn.columns import columns
-from nplearn.kernels.norm import along_channels, channel_dot, channel_sum
+from nplearn.kernels.norm import affine, affine_of_two, along_channels, channel_sum, channel_sums
 from nplearn.testing.strategies import noise, samples, seeds
 from tests.helpers import close
 
@@ -12,9 +12,19 @@ def test_sums_per_channel_are_those_over_all_rows(shape, seed):
     x, y = noise(seed, (6, *shape)), noise(seed + 1, (6, *shape))
     axes = tuple(range(x.ndim - 1))
     close(channel_sum(columns(x, 2)), x.sum(axis=axes), x.size, scale=10)
-    close(channel_dot(columns(x, 3), columns(y, 3)), (x * y).sum(axis=axes), x.size, scale=10)
-    v = noise(seed + 2, shape[-1:])
-    assert np.array_equal(along_channels(v, columns(x)) * columns(x), columns(v * x))
+    total, dots = channel_sums(columns(x, 3), columns(y, 3))
+    close(total, x.sum(axis=axes), x.size, scale=10)
+    close(dots, (x * y).sum(axis=axes), x.size, scale=10)
+
+
+@given(samples(), seeds())
+def test_affine_maps_take_their_numbers_by_channel(shape, seed):
+    x, d = noise(seed, (6, *shape)), noise(seed + 1, (6, *shape))
+    gain, slope, shift = (noise(seed + 2 + i, shape[-1:]) for i in range(3))
+    assert np.array_equal(along_channels(gain, columns(x)) * columns(x), columns(gain * x))
+    close(affine(columns(x, 2), gain, shift), columns(gain * x + shift, 2), x.size, scale=10)
+    close(affine_of_two(columns(d, 2), columns(x, 2), gain, slope, shift),
+          columns(gain * (d + slope * x + shift), 2), x.size, scale=10)
 
 
 def test_totals_over_many_runs_are_taken_in_float64():

@@ -8,23 +8,23 @@ from nplearn.kernels import conv, workspace
 from nplearn.kernels.window import Window
 
 
-def test_a_key_names_one_array_of_a_thread_and_another_thread_has_its_own():
-    mine, other = workspace.zeros("a", (3, 5), np.dtype("f4")), []
-    mine[1] = 7
-    assert workspace.zeros("a", (3, 5), np.dtype("f4")) is mine and (mine[1] == 7).all()
-    thread = threading.Thread(target=lambda: other.append(workspace.zeros("a", (3, 5), np.dtype("f4"))))
+def test_a_key_names_one_thing_of_a_thread_and_another_thread_has_its_own():
+    mine, other = workspace.once("a", lambda: [1]), []
+    mine.append(7)
+    assert workspace.once("a", lambda: [2]) is mine == [1, 7]
+    thread = threading.Thread(target=lambda: other.append(workspace.once("a", lambda: [3])))
     thread.start()
     thread.join()
-    assert other[0] is not mine and not other[0].any()
-    for key, shape in (("a", (5, 3)), ("b", (3, 5))):
-        assert workspace.zeros(key, shape, mine.dtype) is not mine
+    assert other == [[3]] and workspace.once("b", lambda: [4]) == [4]
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_new_arrays_start_on_a_cache_line(dtype):
-    arrays = [workspace.empty((n, 3), np.dtype(dtype)) for n in (1, 2, 7)]
-    arrays += [workspace.aligned_zeros(np, n, dtype) for n in (1, 5)]
-    assert not any(array.ctypes.data % 64 for array in arrays) and arrays[0].shape == (1, 3)
+    arrays = [workspace.empty(np, (n, 3), np.dtype(dtype)) for n in (1, 2, 7)]
+    arrays += [workspace.zeros(np, n, dtype) for n in (1, 5)] + [workspace.empty_like(arrays[1])]
+    assert not any(array.ctypes.data % 64 for array in arrays)
+    assert [array.shape for array in arrays] == [(1, 3), (2, 3), (7, 3), (1,), (5,), (2, 3)]
+    assert not arrays[3].any() and not arrays[4].any() and {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 
 def test_columns_of_one_image_leave_nothing_for_the_next():

@@ -47,3 +47,16 @@ def conv2d_scipy(x, W, padding):
     maps = [[sum(correlate2d(sample[:, :, c], kernel[:, :, c], "valid") for c in range(W.shape[3])) for kernel in W]
             for sample in x]
     return np.array(maps).transpose(0, 2, 3, 1)
+
+
+def adjoint_by_taps(d, W, shape, window, groups=1):
+    """Columns d (T, H', n_out, W', nb) -> dx of `shape`: what a tap takes down is added where the tap looked."""
+    T, H, C, width, nb = shape
+    dx, c = np.zeros(shape, d.dtype), C // groups
+    per_group = len(W) // groups
+    for i, j, out_h, out_w, in_h, in_w in window.taps(H, width):
+        for g in range(groups):
+            took = np.einsum("oc,tholn->thcln", W[g * per_group:(g + 1) * per_group, i, j],
+                             d[:, out_h, g * per_group:(g + 1) * per_group, out_w])
+            dx[:, in_h, g * c:(g + 1) * c, in_w] += took
+    return dx
