@@ -47,6 +47,7 @@ class Feedback:
 
 
 class Transport(Feedback):
+    flows = True
     says = "exact backprop: the layer's own W"
 
     def carry(self, layer, d, x, tape):
@@ -61,6 +62,8 @@ class Transport(Feedback):
 
 class Matrix(Feedback):
     """A matrix B of the weight's shape in W's place; `learns` says whether a rule moves it."""
+
+    flows = True
 
     def __init__(self, B, learns=False):
         self.matrix, self.learns = Param(B), learns
@@ -150,6 +153,7 @@ class Broadcast(Feedback):
 
 
 class Through(Feedback):
+    flows = True
     says = "exact: the identity"
 
     def carry(self, layer, d, x, tape):
@@ -160,6 +164,7 @@ class Through(Feedback):
 
 
 class Cut(Feedback):
+    flows = True
     says = "none: nothing goes down"
 
     def carry(self, layer, d, x, tape):

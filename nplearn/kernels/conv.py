@@ -6,8 +6,8 @@ are already adjacent, and the column matrix of output row h is a view that overl
 
     windows (G, H', kh kw C/G, W' nb)         apply    a[h]  = W @ windows[h]
     W (n_out, kh, kw, C/G), taps (i, j, c)    outer    dW    = sum_h windows[h] @ d[h].T
-    groups G cut both channel axes            adjoint  dx    = a convolution of d with the kernel turned round; at stride
-                                                       s one for each of the s x s grids that x is woven from
+    groups G cut both channel axes            adjoint  dx    = a convolution of d with the kernel turned round; at
+                                                       stride s one for each of the grids that x is woven from
 
 Of a large map a band of output rows is done at a time, so that its columns fit a core's cache.
 """
@@ -122,7 +122,7 @@ def product_sum(wide, narrow):
 
 def adjoint(d, W, shape, window, groups=1):
     """d (T, H', n_out, W', nb), kernel W -> dx of `shape` (T, H, C, W, nb)."""
-    (T, H, _, width, nb), (n_out, kh, kw, c) = shape, W.shape
+    (T, H, _, width, _), (n_out, kh, kw, c) = shape, W.shape
     parts, m = [], n_out // groups
     for rows, columns, (down, across), part in window.grids(H, width):
         kernel = W.reshape(groups, m, kh, kw, c)[:, :, down, across][:, :, ::-1, ::-1].transpose(0, 4, 2, 3, 1)

@@ -8,6 +8,12 @@
 NumPy's products and elementwise loops let other threads run meanwhile. Work on one chunk writes to that chunk's place
 alone, and sums over chunks are added afterwards in chunk order, so no bit depends on the number of lanes. How many
 there are is set once (`use`); one lane means a plain loop.
+
+Lanes need not wait for each other after every share: a lane has the same chunks each time, so what it reads next it
+wrote itself. Inside `flow()`, which containers use around their layers, `share` returns when the caller's own chunks
+are done. Whoever then touches an array in any other way has to `meet()` first. `total` does; and `call(act, ...)` does
+it for every method of an object whose own class does not say `flows = True`, that all it does with activations goes
+through the functions of this page. A subclass has to say so again: what it overrides is its own.
 """
 import threading
 from queue import SimpleQueue
@@ -15,7 +21,8 @@ from queue import SimpleQueue
 from nplearn.kernels.workspace import empty_like
 
 _workers = []                                           # a queue of tasks for each lane beside the caller's own
-_done = SimpleQueue()
+_done = SimpleQueue()                                   # what came of each task: None, or the error
+_flowing, _pending = False, 0                           # whether share may return early; tasks not yet seen in _done
 
 
 def use(n):
@@ -34,7 +41,8 @@ def count():
 
 
 def share(T, work):
-    """Call work(t) for every chunk t of T, over all lanes; returns when all are done, raises what one raised."""
+    """Call work(t) for every chunk t of T, over all lanes; raises what one raised."""
+    global _pending
     lanes = min(count(), T)
     if lanes <= 1:
         for t in range(T):
@@ -43,10 +51,49 @@ def share(T, work):
     parts = [range(lane * T // lanes, (lane + 1) * T // lanes) for lane in range(lanes)]
     for tasks, part in zip(_workers, parts[1:], strict=False):
         tasks.put((work, part))
-    errors = [_run(work, parts[0]), *(_done.get() for _ in parts[1:])]
-    for error in errors:
-        if error is not None:
-            raise error
+        _pending += 1
+    error = _run(work, parts[0])
+    if error is None and _flowing:
+        return
+    late = _wait()
+    if error or late:
+        raise error or late
+
+
+def meet():
+    """Wait until every lane has done what it was given; raises what one raised."""
+    error = _wait()
+    if error:
+        raise error
+
+
+class flow:
+    """`with flow():` lets lanes run ahead of each other inside, and meet at the end of the outermost."""
+
+    def __init__(self, on=True):
+        self.on = on
+
+    def __enter__(self):
+        global _flowing
+        self.before, _flowing = _flowing, self.on
+        if not self.on:
+            meet()
+
+    def __exit__(self, kind, error, trace):
+        global _flowing
+        _flowing = self.before
+        if not _flowing:
+            late = _wait()
+            if late and not error:
+                raise late
+
+
+def call(act, *args):
+    """act(*args), a method: in the flow if its object's own class says `flows`, else after all lanes have met."""
+    if not _workers or "flows" in vars(type(getattr(act, "__self__", None))):
+        return act(*args)
+    with flow(False):
+        return act(*args)
 
 
 def total(T, part):
@@ -56,6 +103,7 @@ def total(T, part):
     def one(t):
         parts[t] = part(t)
     share(T, one)
+    meet()
     return sum(parts[1:], parts[0])
 
 
@@ -74,6 +122,16 @@ def add(a, b):
     def one(t):
         a[t] += b
     share(len(a), one)
+
+
+def _wait():
+    """Collect every task that is still out; the first error among them."""
+    global _pending
+    first = None
+    while _pending:
+        error, _pending = _done.get(), _pending - 1
+        first = first or error
+    return first
 
 
 def _run(work, part):

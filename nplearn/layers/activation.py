@@ -39,6 +39,8 @@ class Activation(Layer):
 class ReLU(Activation):
     """max(x, 0); slope 0 at 0."""
 
+    flows = True
+
     def f(self, x, out):
         array_module(x).maximum(x, 0, out=out)
 
@@ -48,6 +50,8 @@ class ReLU(Activation):
 
 class LeakyReLU(Activation):
     """x above 0, `leak` x below; slope `leak` at 0."""
+
+    flows = True
 
     def __init__(self, leak=0.01):
         self.leak = leak
@@ -62,6 +66,8 @@ class LeakyReLU(Activation):
 class ELU(Activation):
     """x above 0, alpha (exp(x) - 1) below."""
 
+    flows = True
+
     def __init__(self, alpha=1.0):
         self.alpha = alpha
 
@@ -74,6 +80,8 @@ class ELU(Activation):
 
 
 class Tanh(Activation):
+    flows = True
+
     def f(self, x, out):
         array_module(x).tanh(x, out=out)
 
@@ -83,6 +91,8 @@ class Tanh(Activation):
 
 class Sigmoid(Activation):
     """1 / (1 + exp(-x)), by way of tanh: no overflow on either side."""
+
+    flows = True
 
     def f(self, x, out):
         out[...] = (1 + array_module(x).tanh(x / 2)) / 2

@@ -222,8 +222,8 @@ class Weighted(Layer):
         feedback = tape.feedback(self)
         if tape.collects:
             self.collect(x, d, tape)
-            feedback.collect(self, d, x, tape)
-        return feedback.carry(self, d, x, tape) if self.sends else nothing_like(x)
+            lanes.call(feedback.collect, self, d, x, tape)
+        return lanes.call(feedback.carry, self, d, x, tape) if self.sends else nothing_like(x)
 
     def collect(self, x, d, tape):
         """Gradients of weight and bias from input x and delta d."""

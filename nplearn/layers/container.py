@@ -2,7 +2,7 @@
 from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.feedback import Through
-from nplearn.kernels.lanes import chunkwise
+from nplearn.kernels.lanes import call, chunkwise, flow
 from nplearn.layers.base import Layer, everything
 
 
@@ -11,6 +11,8 @@ class Sequential(Layer):
 
         Sequential(Flatten(), fc1=Dense(512), relu1=ReLU(), fc2=Dense(10))
     """
+
+    flows = True
 
     def __init__(self, *layers, **named):
         for layer in (*layers, *named.values()):
@@ -37,14 +39,16 @@ class Sequential(Layer):
         return below
 
     def forward(self, x, tape=None):
-        for layer in self.layers:
-            x = layer.forward(x, tape)
+        with flow():
+            for layer in self.layers:
+                x = call(layer.forward, x, tape)
         return x
 
     def backward(self, d, tape):
         tape.arrive(self)
-        for layer in reversed(self.layers):
-            d = layer.backward(d, tape)
+        with flow():
+            for layer in reversed(self.layers):
+                d = call(layer.backward, d, tape)
         return d
 
     def tangent(self, v, tape):
@@ -56,6 +60,8 @@ class Sequential(Layer):
 
 class Residual(Layer):
     """branch(x) + shortcut(x); the shortcut is the identity, through a Port, unless another is given."""
+
+    flows = True
 
     def __init__(self, *branch, shortcut=None, **named):
         self.branch, self.shortcut = Sequential(*branch, **named), shortcut or Port()
@@ -79,13 +85,15 @@ class Residual(Layer):
         return across or branch
 
     def forward(self, x, tape=None):
-        across = self.shortcut.forward(x, tape)
-        return chunkwise(array_module(x).add, across, self.branch.forward(x, tape))
+        with flow():
+            across = call(self.shortcut.forward, x, tape)
+            return chunkwise(array_module(x).add, across, call(self.branch.forward, x, tape))
 
     def backward(self, d, tape):
         tape.arrive(self)
-        branch = self.branch.backward(d, tape)          # forward went through the shortcut first: the way back, last
-        return chunkwise(array_module(d).add, branch, self.shortcut.backward(d, tape))
+        with flow():
+            branch = call(self.branch.backward, d, tape)        # forward took the shortcut first: the way back, last
+            return chunkwise(array_module(d).add, branch, call(self.shortcut.backward, d, tape))
 
     def tangent(self, v, tape):
         tape.arrive(self)
@@ -95,7 +103,7 @@ class Residual(Layer):
 class Port(Layer):
     """The identity, holding a feedback: where a rule may let an error enter (a broadcast) or stop (a cut)."""
 
-    exact = Through()
+    flows, exact = True, Through()
 
     def __init__(self):
         self.feedback = self.exact
@@ -111,8 +119,8 @@ class Port(Layer):
     def backward(self, d, tape):
         x, feedback = tape.take(self), tape.feedback(self)
         if tape.collects:
-            feedback.collect(self, d, x, tape)
-        return feedback.carry(self, d, x, tape)
+            call(feedback.collect, self, d, x, tape)
+        return call(feedback.carry, self, d, x, tape)
 
     def tangent(self, v, tape):
         tape.take(self)

@@ -17,6 +17,8 @@ class Conv2d(Windowed, Weighted):
     groups    the channels are cut into so many blocks that do not meet; groups = channels is a depthwise convolution
     """
 
+    flows = True
+
     def __init__(self, n, kernel, stride=1, padding="same", dilation=1, groups=1, bias=True, init=XAVIER):
         super().__init__(bias, init)
         self.n, self.groups = whole("Conv2d", "n", n), whole("Conv2d", "groups", groups)

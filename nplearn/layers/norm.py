@@ -24,6 +24,8 @@ FAR = 5                                                 # deviations that a mean
 class BatchNorm(Layer):
     """One scale and shift per feature (F,) or channel (H, C, W)."""
 
+    flows = True
+
     def __init__(self, eps=1e-5, momentum=0.1):
         self.eps, self.momentum = eps, momentum
 
@@ -56,7 +58,7 @@ class BatchNorm(Layer):
         return affine(x, gain, self.shift.value - centre * gain)
 
     def moments(self, x, m):
-        """Mean and variance of a batch; x, and the mean of that x: the batch's, or about 0 where x had to be centred."""
+        """Mean and variance of the batch; x itself and its mean, or x centred and a mean of about 0."""
         total, squares = channel_sums(x, x)
         mean = total / m
         variance = squares / m - mean * mean

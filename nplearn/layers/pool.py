@@ -1,7 +1,9 @@
 """Pooling over maps (T, H, C, W, nb): the largest, or the mean, of each window; or of the whole map."""
+from nplearn.backend import array_module
 from nplearn.columns import everywhere
 from nplearn.errors import BuildError
 from nplearn.kernels import pool
+from nplearn.kernels.lanes import chunkwise
 from nplearn.layers.base import Layer
 from nplearn.layers.windowed import Windowed, need_map
 
@@ -26,6 +28,8 @@ class Pool(Windowed, Layer):
 class MaxPool2d(Pool):
     """The largest of each window; on the way down the first tap that reached it takes all."""
 
+    flows = True
+
     def forward(self, x, tape=None):
         y = pool.max_forward(x, self.window)
         if tape is not None:
@@ -42,6 +46,8 @@ class MaxPool2d(Pool):
 class AvgPool2d(Pool):
     """The mean of each window; padding counts as zeros."""
 
+    flows = True
+
     def forward(self, x, tape=None):
         return pool.mean_forward(x, self.window)
 
@@ -55,6 +61,8 @@ class AvgPool2d(Pool):
 class GlobalAvgPool(Layer):
     """(H, C, W) -> (C,): each channel's mean over the map."""
 
+    flows = True
+
     def infer(self, in_shape):
         return (need_map(self, in_shape)[1],)
 
@@ -63,7 +71,7 @@ class GlobalAvgPool(Layer):
 
     def backward(self, d, tape):
         H, _, W = self.in_shape
-        return everywhere(d / (H * W), self.in_shape)
+        return everywhere(chunkwise(lambda d, out: array_module(d).divide(d, H * W, out=out), d), self.in_shape)
 
     def tangent(self, v, tape):
         return pool.map_mean(v)

@@ -8,12 +8,16 @@ Source: He et al. 2016, CVPR, arXiv 1512.03385, section 3.3.
 """
 from nplearn.backend import array_module
 from nplearn.errors import BuildError
+from nplearn.kernels.lanes import share
+from nplearn.kernels.workspace import empty
 from nplearn.layers.base import Layer, whole
 from nplearn.layers.windowed import need_map
 
 
 class Subsample(Layer):
     """`Subsample(n, stride)`: n channels out, at least as many as come in."""
+
+    flows = True
 
     def __init__(self, n, stride):
         self.n, self.stride = whole("Subsample", "n", n), whole("Subsample", "stride", stride)
@@ -29,13 +33,21 @@ class Subsample(Layer):
         self.channels = slice(first, first + self.in_shape[1])
 
     def forward(self, x, tape=None):
-        y = array_module(x).zeros((x.shape[0], *self.out_shape, x.shape[-1]), x.dtype)
-        y[:, :, self.channels] = x[:, ::self.stride, :, ::self.stride]
+        y = empty(array_module(x), (x.shape[0], *self.out_shape, x.shape[-1]), x.dtype)
+
+        def one(t):
+            y[t] = 0
+            y[t, :, self.channels] = x[t, ::self.stride, :, ::self.stride]
+        share(len(y), one)
         return y
 
     def backward(self, d, tape):
-        dx = array_module(d).zeros((d.shape[0], *self.in_shape, d.shape[-1]), d.dtype)
-        dx[:, ::self.stride, :, ::self.stride] = d[:, :, self.channels]
+        dx = empty(array_module(d), (d.shape[0], *self.in_shape, d.shape[-1]), d.dtype)
+
+        def one(t):
+            dx[t] = 0
+            dx[t, ::self.stride, :, ::self.stride] = d[t, :, self.channels]
+        share(len(dx), one)
         return dx
 
     def tangent(self, v, tape):

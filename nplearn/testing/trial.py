@@ -166,10 +166,10 @@ def copies(arrays):
 def differ(found, wanted, tolerance=0):
     """In words, the first array that is not what was wanted; "" where all are. Tolerance 0 means to the bit.
 
-    Else it is relative to the largest entry wanted, of that array or a thousandth of all (the gradient of a bias under
+    Else it is relative to the largest entry wanted, of that array or a hundredth of all (the gradient of a bias under
     BatchNorm is rounding alone).
     """
-    least = max((abs(array).max(initial=0) for array in wanted.values()), default=0) / 1000
+    least = max((abs(array).max(initial=0) for array in wanted.values()), default=0) / 100
     for name, array in wanted.items():
         sizes = " x ".join(map(str, array.shape))
         off = abs(found[name] - array).max(initial=0)

@@ -1,4 +1,6 @@
 """Lanes share out chunks and change no bit. Oracle: a plain loop."""
+import time
+
 import numpy as np
 import pytest
 import threadpoolctl
@@ -11,6 +13,7 @@ from nplearn.layers import (
     Dense,
     Dropout,
     Flatten,
+    Layer,
     LocallyConnected2d,
     MaxPool2d,
     ReLU,
@@ -88,3 +91,71 @@ def test_threads_are_lanes_where_batches_are_cut_and_blas_threads_elsewhere():
     assert lanes.count() == 2 and blas() == {1}
     use_threads(2, chunked=False)
     assert lanes.count() == 1 and blas() == {2}
+
+
+class Slow(Layer):
+    """Adds one, in an own loop over lanes that takes its time in the last chunk."""
+
+    flows = True
+
+    def forward(self, x, tape=None):
+        y = np.zeros_like(x)
+
+        def one(t):
+            time.sleep(0.05 * (t == len(x) - 1))
+            y[t] = x[t] + 1
+        lanes.share(len(x), one)
+        return y
+
+
+class Plain(Layer):
+    """Doubles, in plain NumPy: what lanes are still writing it must not read."""
+
+    def forward(self, x, tape=None):
+        return 2 * x
+
+
+class Inherits(Slow):
+    """Says nothing of flowing, so its plain NumPy is safe although its base flows."""
+
+    def forward(self, x, tape=None):
+        return 2 * x
+
+
+def test_plain_numpy_in_a_layer_sees_what_lanes_have_finished():
+    lanes.use(2)
+    for plain in (Plain(), Inherits()):
+        net = Sequential(Slow(), Slow(), plain, Slow())
+        assert (net.forward(np.zeros((4, 1, 1))) == 5).all()
+
+
+def test_in_a_flow_share_returns_early_and_meeting_ends_it():
+    lanes.use(2)
+    done = []
+    with lanes.flow():
+        lanes.share(2, lambda t: (time.sleep(0.05 * t), done.append(t)))
+        assert done == [0]
+        lanes.share(2, lambda t: done.append(t + 10))
+        lanes.meet()
+        assert sorted(done) == [0, 1, 10, 11] and done.index(1) < done.index(11)
+        assert lanes.total(2, lambda t: t + 1) == 3
+        with lanes.flow():
+            lanes.share(2, lambda t: (time.sleep(0.05 * t), done.append(t + 20)))
+        assert 21 not in done                       # the inner end is not the outermost
+    assert 21 in done
+
+
+def test_an_error_of_a_lane_surfaces_at_the_end_of_the_flow_and_leaves_nothing_behind():
+    lanes.use(2)
+
+    def fails(t):
+        if t == 1:
+            raise ValueError("chunk 1")
+    with pytest.raises(ValueError, match="chunk 1"), lanes.flow():
+        lanes.share(2, fails)
+        lanes.share(2, lambda t: None)
+    assert lanes.total(2, lambda t: t) == 1
+    with pytest.raises(KeyError), lanes.flow():     # the caller's own error comes first
+        lanes.share(2, fails)
+        raise KeyError
+    assert lanes.total(2, lambda t: t) == 1
