@@ -2,261 +2,214 @@
 
     python examples/benchmark.py --quick                        under two minutes
     python examples/benchmark.py --nets mlp,lenet --rules fa,kp --rounds 12 --json runs/benchmark.json
+    python examples/benchmark.py --net conv64 --also mine.py:fast       a step of your own, which make("fast") returns
+    python examples/benchmark.py --growth growth.png            how cost grows with batch, width, depth, map, channels
+    python examples/benchmark.py --odd                          odd sizes: times what their operation count suggests
+    python examples/benchmark.py --profile resnet20             where one step's time goes, on one lane
 
-Every candidate is a process of its own, started first and kept alive; they take turns, the order turned round every
-second round, so that what else the machine does meets all alike. A turn is the fastest of a few steps. Ratios are of
+Every candidate is a process of its own; they take turns (benchmark_race.py) on the same nets (benchmark_nets.py), with
+the same number of threads, in float32, SGD with momentum; all but a step of your own flush denormals. Ratios are of
 minima over all rounds; beside them stand median and range of the ratios round by round. PyTorch's rows (backprop)
-appear where torch is installed. All candidates have the same number of threads and flush denormals; inputs change from
-step to step.
+appear where torch is installed, BioTorch's where biotorch is: pip install --no-deps biotorch.
 """
 import argparse
+import importlib.util
 import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
-import time
+
+from benchmark_nets import BIOTORCH, BIOTORCH_NET, NETS, QUICK
+from benchmark_race import Candidate, race
 
 from nplearn.cli import guarded
 from nplearn.errors import SettingError
+from nplearn.plots import pyplot
+from nplearn.rules import registry
 
-BATCH = {"conv64": 16, "small1": 1, "small8": 8, "small32": 32, "pfa": 64}
-NETS = ("mlp", "lenet", "resnet20", "local", "conv64", "small1", "small8", "small32", "pfa")
-QUICK = ("mlp", "lenet", "small32")
-
-
-# -- what a candidate does, in a process of its own -------------------------------------------------------------------
-
-def ours(net, rule, threads):
-    """A function that makes one training step, SGD with momentum, in float32."""
-    import numpy as np
-
-    from nplearn import SoftmaxCrossEntropy, Tape
-    from nplearn.kernels.threads import use_threads
-    from nplearn.layers import Conv2d, Dense, Flatten, GlobalAvgPool, LocallyConnected2d, MaxPool2d, ReLU, Sequential
-    from nplearn.nets import cifar_resnet, mlp
-    from nplearn.optim import SGD
-    from nplearn.rules.registry import make
-
-    small = (lambda: mlp(10, (100,)), (784,))
-    built, shape = {
-        "mlp": (lambda: mlp(10, (1000, 1000)), (784,)),
-        "pfa": (lambda: mlp(10, (512, 512)), (784,)),
-        "small1": small, "small8": small, "small32": small,
-        "lenet": (lambda: Sequential(Conv2d(6, 5, padding=0), ReLU(), MaxPool2d(2), Conv2d(16, 5, padding=0), ReLU(),
-                                     MaxPool2d(2), Flatten(), Dense(120), ReLU(), Dense(84), ReLU(), Dense(10)),
-                  (32, 32, 3)),
-        "resnet20": (lambda: cifar_resnet(20), (32, 32, 3)),
-        "local": (lambda: Sequential(LocallyConnected2d(128, 5, 2), ReLU(), GlobalAvgPool(), Dense(10)), (16, 16, 64)),
-        "conv64": (lambda: Sequential(Conv2d(64, 1), Conv2d(64, 3), ReLU(), GlobalAvgPool(), Dense(10)), (56, 56, 64)),
-    }[net]
-    model, loss, n = built().build(shape, seed=0), SoftmaxCrossEntropy(), BATCH.get(net, 128)
-    use_threads(threads, model.column_bytes > 0)
-    optimiser, tape = SGD(model.arena, lr=0.01, momentum=0.9), Tape(model, loss)
-    credit = make(rule).attach(model, 0)
-    credit.follow(optimiser)
-    rng = np.random.default_rng(0)
-    batches = [(rng.normal(size=(n, *shape)).astype(np.float32), rng.integers(10, size=n)) for _ in range(4)]
-    count = [0]
-
-    def step():
-        count[0] += 1
-        tape.begin(*batches[count[0] % 4], seed=count[0])
-        tape.run()
-        credit.assign(model, tape)
-        optimiser.step()
-        credit.learn(model, tape)
-    return step
+RULES = "fa,dfa,usf,kp,pfa"
+GEMM, BACKPROP = Candidate("gemm"), "backprop"
 
 
-def torch_step(net, layout, threads):
-    """The same step in PyTorch; layout "default" or "channels_last"."""
-    import torch
-    from torch import nn
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(0)
-
-    class Block(nn.Module):
-        def __init__(self, c, n, stride):
-            super().__init__()
-            self.c1, self.n1 = nn.Conv2d(c, n, 3, stride, 1, bias=False), nn.BatchNorm2d(n)
-            self.c2, self.n2 = nn.Conv2d(n, n, 3, 1, 1, bias=False), nn.BatchNorm2d(n)
-            self.stride, self.extra = stride, (n - c) // 2
-
-        def forward(self, x):
-            y = self.n2(self.c2(torch.relu(self.n1(self.c1(x)))))
-            if self.stride > 1:
-                x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.extra, self.extra))
-            return torch.relu(x + y)
-
-    class Local(nn.Module):                             # unfold and einsum, the usual way without weight sharing
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(64, 128, 64 * 25) * 0.02)
-            self.bias = nn.Parameter(torch.zeros(64, 128))
-
-        def forward(self, x):
-            patches = nn.functional.unfold(nn.functional.pad(x, (1, 2, 1, 2)), 5, stride=2)
-            y = torch.einsum("bkp,pok->bop", patches, self.weight) + self.bias.T
-            return y.reshape(len(x), 128, 8, 8)
-
-    def dense(*widths):
-        parts = []
-        for a, b in zip(widths, widths[1:], strict=False):
-            parts += [nn.Linear(a, b), nn.ReLU()]
-        return nn.Sequential(*parts[:-1])
-
-    def resnet():
-        blocks, c = [], 16
-        for n in (16, 32, 64):
-            for _ in range(3):
-                blocks, c = [*blocks, Block(c, n, 1 + (n != c))], n
-        return nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), *blocks,
-                             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    make, shape = {
-        "mlp": (lambda: dense(784, 1000, 1000, 10), (784,)), "pfa": (lambda: dense(784, 512, 512, 10), (784,)),
-        **dict.fromkeys(("small1", "small8", "small32"), (lambda: dense(784, 100, 10), (784,))),
-        "lenet": (lambda: nn.Sequential(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
-                                        nn.MaxPool2d(2), nn.Flatten(), *dense(400, 120, 84, 10)), (3, 32, 32)),
-        "resnet20": (resnet, (3, 32, 32)),
-        "local": (lambda: nn.Sequential(Local(), nn.ReLU(), *pool, nn.Linear(128, 10)), (64, 16, 16)),
-        "conv64": (lambda: nn.Sequential(nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), *pool,
-                                         nn.Linear(64, 10)), (64, 56, 56)),
-    }[net]
-    model, n = make(), BATCH.get(net, 128)
-    inputs = [torch.randn(n, *shape) for _ in range(4)]
-    if layout == "channels_last":
-        model, inputs = model.to(memory_format=torch.channels_last), [x.contiguous(memory_format=torch.channels_last)
-                                                                      for x in inputs]
-    labels = [torch.randint(10, (n,)) for _ in range(4)]
-    optimiser, loss, count = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), nn.CrossEntropyLoss(), [0]
-
-    def step():
-        count[0] += 1
-        optimiser.zero_grad()
-        loss(model(inputs[count[0] % 4]), labels[count[0] % 4]).backward()
-        optimiser.step()
-    return step
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise SettingError("command line", message, "what --help shows", "change it")
 
 
-def gemm_step(threads):
-    """A product of 1024 x 1024 matrices: what BLAS can do here."""
-    import numpy as np
+# -- the races --------------------------------------------------------------------------------------------------------
 
-    from nplearn.kernels.threads import blas_threads
-    blas_threads(threads)
-    a = np.random.default_rng(0).normal(size=(1024, 1024)).astype(np.float32)
-    out = np.empty_like(a)
-    return lambda: np.matmul(a, a, out=out)
-
-
-def worker(name, threads):
-    """Answer each line n on standard input with the fastest of n steps and the peak memory so far."""
-    kind, _, rest = name.partition(":")
-    net, _, how = rest.partition(":")
-    step = {"ours": lambda: ours(net, how, threads), "torch": lambda: torch_step(net, how, threads),
-            "gemm": lambda: gemm_step(threads)}[kind]()
-    for _ in range(3):
-        step()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        times = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
-        print(min(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
-
-
-# -- taking turns -----------------------------------------------------------------------------------------------------
-
-def race(names, rounds, threads):
-    """{name: (seconds of each round, peak memory in MiB)}."""
-    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
-                                                 str(threads))}
-    racers = {name: subprocess.Popen([sys.executable, __file__, "--worker", name, "--threads", str(threads)],
-                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-              for name in names}
-    try:
-        for name, process in racers.items():
-            if process.stdout.readline().strip() != "ready":
-                raise SettingError(f"candidate {name}", "it stopped", "a candidate that runs", "run it with --worker")
-
-        def ask(name, n):
-            racers[name].stdin.write(f"{n}\n")
-            racers[name].stdin.flush()
-            return tuple(map(float, racers[name].stdout.readline().split()))
-        steps = {name: max(2, min(200, int(0.3 / ask(name, 1)[0]))) for name in names}
-        seconds, memory = {name: [] for name in names}, {}
-        for i in range(rounds):
-            for name in names if i % 2 == 0 else reversed(names):
-                taken, peak = ask(name, steps[name])
-                seconds[name].append(taken)
-                memory[name] = peak / 1024
-        return {name: (seconds[name], memory[name]) for name in names}
-    finally:
-        for process in racers.values():
-            process.kill()
+def compare(nets, rules, also, biotorch, rounds, threads, patience):
+    """Race every net's candidates, and BioTorch's if asked to; prints the tables, returns what --json holds."""
+    result = {"threads": threads, "gemm_gflops": 0.0, "ratios": {}, "channels_last": {}, "rules": {}, "biotorch": {},
+              "memory_ratio": {}, "peak_share": {}, "also": {}}
+    installed = importlib.util.find_spec("torch") is not None
+    print("ratios are of times: our backprop to a rival, our other rules to our backprop"
+          + ("" if installed else "; PyTorch is not installed"), flush=True)
+    for net in nets:
+        layouts = ["default", "channels_last"][:1 + NETS[net].maps] if installed else []
+        theirs = {layout: Candidate("torch", net, layout) for layout in layouts}
+        mine, other = Candidate("ours", net, BACKPROP), {rule: Candidate("ours", net, rule) for rule in rules}
+        run = race([GEMM, *theirs.values(), *also, mine, *other.values()], rounds, threads, patience,
+                   set(other.values()))
+        pairs = {**{c: (mine, c) for c in (*theirs.values(), *also)}, mine: None,
+                 **{c: (c, mine) for c in other.values() if c in run.timings}}
+        result["gemm_gflops"] = max(result["gemm_gflops"], gflops(run.timings[GEMM]))
+        tell(net, run, pairs, mine, like_mine={mine, *theirs.values(), *also})
+        result["peak_share"][net] = gflops(run.timings[mine]) / gflops(run.timings[GEMM])
+        if theirs:
+            result["ratios"][net] = ratio(run, mine, theirs["default"])
+            result["memory_ratio"][net] = run.timings[mine].memory / run.timings[theirs["default"]].memory
+        if "channels_last" in theirs:
+            result["channels_last"][net] = ratio(run, mine, theirs["channels_last"])
+        result["rules"][net] = {rule: ratio(run, c, mine) for rule, c in other.items() if c in run.timings}
+        result["also"] |= {str(c): ratio(run, mine, c) for c in also}
+    if biotorch and BIOTORCH_NET in nets and installed and importlib.util.find_spec("biotorch"):
+        result["biotorch"], peak = compare_biotorch(rounds, threads, patience)
+        result["gemm_gflops"] = max(result["gemm_gflops"], peak)
+    print(f"GEMM peak of the run: {result['gemm_gflops']:.0f} Gflop/s with {threads} thread(s)")
+    return result
 
 
-def row(name, found, reference):
-    """One line of the table: milliseconds, ratio of minima, median and range of the ratios by round, memory."""
-    (mine, memory), (base, _) = found[name], found[reference]
-    ratios = [a / b for a, b in zip(mine, base, strict=True)]
-    return (f"| {name} | {1e3 * min(mine):.3f} | {min(mine) / min(base):.2f} | {statistics.median(ratios):.2f} "
-            f"| {min(ratios):.2f}-{max(ratios):.2f} | {memory:.0f} |")
+def compare_biotorch(rounds, threads, patience):
+    """({rule: ratio of our step to BioTorch's under the same rule, on the same net}, GEMM's Gflop/s)."""
+    theirs = {mode: Candidate("biotorch", BIOTORCH_NET, mode) for mode in BIOTORCH}
+    mine = {mode: Candidate("ours", BIOTORCH_NET, rule) for mode, rule in BIOTORCH.items()}
+    run = race([GEMM, *theirs.values(), *mine.values()], rounds, threads, patience, set(theirs.values()))
+    ran = [mode for mode, c in theirs.items() if c in run.timings]
+    pairs = {c: (mine[mode], c) for mode, c in theirs.items() if mode in ran}
+    tell(f"{BIOTORCH_NET} beside BioTorch", run, {**pairs, **dict.fromkeys(mine.values())},
+         mine["backpropagation"], {mine["backpropagation"], theirs["backpropagation"]})
+    found = {BIOTORCH[mode].partition(":")[0]: ratio(run, *pairs[theirs[mode]]) for mode in ran}
+    return found, gflops(run.timings[GEMM])
+
+
+def ratio(run, a, b):
+    """Of the minima over all rounds."""
+    return run.timings[a].best / run.timings[b].best
+
+
+def gflops(timing):
+    return 2e-9 * timing.work / timing.best
+
+
+def tell(title, run, pairs, counted, like_mine):
+    """Print a race as a table.
+
+    pairs      {candidate: (a, b), whose ratio a / b stands in its row, or None}
+    counted    whose multiply-adds are those of all candidates in `like_mine`, which get a share of the GEMM peak
+    """
+    work, peak = run.timings[counted].work, gflops(run.timings[GEMM])
+    rounds = len(run.timings[GEMM].seconds)
+    quiet = "nothing tells whether the machine was quiet" if run.quiet is None else \
+        f"{run.quiet} of {rounds} rounds began on a quiet machine"
+    print(f"\n{title}: {work / 1e6:.1f} million multiply-adds a step, GEMM {peak:.0f} Gflop/s; {quiet}\n"
+          "| candidate | ms | ratio | of minima | median by round | range | GEMM peak, % | MiB |\n"
+          "|---|---|---|---|---|---|---|---|")
+    for candidate, pair in pairs.items():
+        timing = run.timings[candidate]
+        share = f"{100 * 2e-9 * work / timing.best / peak:.0f}" if candidate in like_mine else "-"
+        print(f"| {candidate} | {1e3 * timing.best:.3f} | {ratios(run, pair)} | {share} | {timing.memory:.0f} |")
+    for candidate, why in run.refused.items():
+        print(f"{candidate} does not run here: {why}")
+    print(flush=True)
+
+
+def ratios(run, pair):
+    """Cells of a pair's ratio: in words, of minima, median and range round by round."""
+    if pair is None:
+        return "- | - | - | -"
+    rounds = [a / b for a, b in zip(*(run.timings[c].seconds for c in pair), strict=True)]
+    return (f"{pair[0].how} / {pair[1]} | {ratio(run, *pair):.2f} | {statistics.median(rounds):.2f} "
+            f"| {min(rounds):.2f}-{max(rounds):.2f}")
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+def parsed():
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", "--net", help="some of " + ",".join(NETS) + "; all unless given")
+    parser.add_argument("--rules", default=RULES, help="timed beside our own backprop; '' for none")
+    parser.add_argument("--also", action="append", default=[], metavar="FILE.py:NAME",
+                        help="another rival, of your own: make(NAME) of that file returns a function that makes one "
+                             "step of the one net named with --nets; may be given again")
+    parser.add_argument("--rounds", type=int, help="turns of each candidate: 10 unless given")
+    parser.add_argument("--threads", type=int, default=2, help="of a candidate")
+    parser.add_argument("--patience", type=float, help="seconds to wait for a quiet machine before a round: 5")
+    parser.add_argument("--quick", action="store_true", help=f"{','.join(QUICK)}, 3 rounds, patience 1, no BioTorch")
+    parser.add_argument("--growth", metavar="FILE.png", help="how cost grows, as a figure, instead of races")
+    parser.add_argument("--odd", action="store_true", help="odd sizes, instead of races")
+    parser.add_argument("--profile", metavar="NET[:RULE]", help="a step by kind of work, instead of races")
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args()
+    options.rounds = options.rounds if options.rounds is not None else 3 if options.quick else 10
+    options.patience = options.patience if options.patience is not None else 1.0 if options.quick else 5.0
+    for name, least in (("rounds", 1), ("threads", 1), ("patience", 0)):
+        if not getattr(options, name) >= least:
+            raise SettingError(f"--{name}", getattr(options, name), f"{least} or more", "change it")
+    given = list(dict.fromkeys(options.nets.split(","))) if options.nets is not None else []
+    options.nets = [one_of("--nets", net, NETS) for net in given] or list(QUICK if options.quick else NETS)
+    options.rules = [rule for rule in dict.fromkeys(registry.split(options.rules)) if rule and rule != BACKPROP]
+    for rule in options.rules:
+        registry.make(rule)
+    options.also = list(dict.fromkeys(map(rival, options.also)))
+    if options.also and len(given) != 1:
+        raise SettingError("--also", f"{len(given)} nets named", "one", "name it with --nets NET")
+    if options.profile is not None:
+        net, _, rule = options.profile.partition(":")
+        options.profile = one_of("--profile", net, NETS), rule or BACKPROP
+        registry.make(rule or BACKPROP)
+    for name, kinds in (("growth", (".png", ".pdf", ".svg")), ("json", (".json",))):
+        if (path := getattr(options, name)) is not None:
+            writable(f"--{name}", path, kinds)
+    if options.growth:
+        pyplot()                                        # it says what to install before minutes have gone by
+    return options
+
+
+def one_of(option, name, known):
+    if name not in known:
+        raise SettingError(option, repr(name), f"one of {', '.join(known)}", "choose among these")
+    return name
+
+
+def rival(text):
+    """A candidate from FILE.py:NAME; a name may hold colons of its own."""
+    file, found, name = text.partition(".py:")
+    if not found or not name:
+        raise SettingError("--also", repr(text), "FILE.py:NAME", "write it so")
+    if not os.path.isfile(file + ".py"):
+        raise SettingError("--also", f"no file {file}.py", "a file with make(name)", "check the path")
+    return Candidate("also", file + ".py", name)
+
+
+def writable(option, path, kinds):
+    """The file can be written at the end: or a SettingError now."""
+    if not path.endswith(kinds):
+        raise SettingError(option, repr(path), f"a name that ends in {' or '.join(kinds)}", "change it")
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    if os.path.isdir(path) or not os.access(folder, os.W_OK):
+        raise SettingError(option, repr(path), "a file that can be written", "choose another place")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", default=",".join(NETS), help="some of " + ",".join(NETS))
-    parser.add_argument("--rules", default="fa,dfa,usf,kp,pfa", help="timed beside our own backprop; '' for none")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2, help="of a candidate")
-    parser.add_argument("--quick", action="store_true", help=f"{','.join(QUICK)}, 4 rounds")
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        worker(options.worker, options.threads)
-        return
-    nets = list(QUICK) if options.quick else options.nets.split(",")
-    for net in nets:
-        if net not in NETS:
-            raise SettingError("--nets", f"{net!r}", f"some of {', '.join(NETS)}", "choose among these")
-    rules, rounds = [rule for rule in options.rules.split(",") if rule], 4 if options.quick else options.rounds
-    try:
-        import torch  # noqa: F401
-        rivals = ["default", "channels_last"]
-    except ImportError:
-        rivals = []
-        print("PyTorch is not installed: ours alone")
-    result = {"threads": options.threads, "gemm_gflops": None, "ratios": {}, "channels_last": {}, "rules": {},
-              "memory_ratio": {}}
-    peak = race(["gemm"], rounds, options.threads)["gemm"][0]
-    result["gemm_gflops"] = 2 * 1024**3 / min(peak) / 1e9
-    print(f"GEMM of 1024 x 1024, {options.threads} thread(s): {result['gemm_gflops']:.0f} Gflop/s\n")
-    for net in nets:
-        mine, maps = f"ours:{net}:backprop", net in ("lenet", "resnet20", "local", "conv64")
-        theirs = [f"torch:{net}:{layout}" for layout in (rivals if maps else rivals[:1])]
-        names = [*theirs, mine, *(f"ours:{net}:{rule}" for rule in rules)]
-        found = race(names, rounds, options.threads)
-        print("| candidate | ms | ratio of minima | median by round | range | MiB |\n|---|---|---|---|---|---|")
-        for name in names:
-            print(row(name, found, theirs[0] if theirs and not name.startswith("ours") or name == mine and theirs
-                      else mine))
-        print(flush=True)
-        fastest = {name: min(found[name][0]) for name in names}
-        if theirs:
-            result["ratios"][net] = fastest[mine] / fastest[theirs[0]]
-            result["memory_ratio"][net] = found[mine][1] / found[theirs[0]][1]
-        if len(theirs) > 1:
-            result["channels_last"][net] = fastest[mine] / fastest[theirs[1]]
-        result["rules"][net] = {rule: fastest[f"ours:{net}:{rule}"] / fastest[mine] for rule in rules}
-    print("ratios: PyTorch's and our backprop to PyTorch's default, our other rules to our backprop")
+    options = parsed()
+    how = options.rounds, options.threads, options.patience
+    result = {}
+    if options.profile:
+        from benchmark_profile import profile, report
+        found, plain = profile(*options.profile, steps=options.rounds)
+        print(report(*options.profile, found, plain))
+        result["profile"] = {kind: 1e3 * seconds for kind, seconds in found.items()}
+    if options.odd:
+        from benchmark_odd import measure
+        result["odd"] = measure(*how)
+    if options.growth:
+        from benchmark_growth import draw, measure
+        result["growth"] = measure(*how)
+        draw(result["growth"], options.growth)
+    if not result:
+        result = compare(options.nets, options.rules, options.also, not options.quick, *how)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(result, file, indent=1)

@@ -14,6 +14,8 @@ from nplearn.errors import SettingError
 
 def array_module(x):
     """numpy, or cupy when `x` is a CuPy array. CuPy is never imported for its absence."""
+    if type(x) is np.ndarray:                           # asked many times a step
+        return np
     cupy = sys.modules.get("cupy")
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 

@@ -103,11 +103,15 @@ class Product(Feedback):
     def carry(self, layer, d, x, tape):
         if self.collapsed:
             return layer.adjoint(d, self.effective(layer), x.shape)
-        return layer.adjoint(layer.mix(d, self.lift), self.lower.value, x.shape)
+        return layer.adjoint(self.mixed(layer, d, tape), self.lower.value, x.shape)
 
     def collect(self, layer, d, x, tape):
         if not self.collapsed:
-            tape.add(self.lower, layer.outer(x, layer.mix(d, self.lift)))
+            tape.add(self.lower, layer.outer(x, self.mixed(layer, d, tape), out=tape.room(self.lower)))
+
+    def mixed(self, layer, d, tape):
+        """B' d, which both ways want."""
+        return tape.once(d, lambda: layer.mix(d, self.lift))
 
     def gather(self, layer):
         """The gradient of `lower` from the whole batch's weight gradient, where the path is collapsed."""

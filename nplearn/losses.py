@@ -63,7 +63,10 @@ class SoftmaxCrossEntropy(Loss):
         e = xp.exp(shifted)
         total = e.sum(axis=1, keepdims=True)
         values = xp.log(total[:, 0]) - (shifted * hot).sum(axis=1)
-        return values, (e / total - hot) / count(output)
+        e /= total
+        e -= hot
+        e /= count(output)
+        return values, e
 
     def probability(self, output):
         e = array_module(output).exp(output - output.max(axis=1, keepdims=True))

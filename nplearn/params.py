@@ -38,7 +38,7 @@ class Arena:
         for p in self.params:
             starts.append(n)
             n += -(-p.value.size // step) * step
-        self.value, self.grad = zeros(xp, n, first.dtype), zeros(xp, n, first.dtype)
+        self.value, self.grad = (zeros(xp, (n,), first.dtype) for _ in range(2))
         self.slices = [slice(s, s + p.value.size) for s, p in zip(starts, self.params, strict=True)]
         for p, s in zip(self.params, self.slices, strict=True):
             self.value[s], self.grad[s] = p.value.ravel(), p.grad.ravel()

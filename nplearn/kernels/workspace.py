@@ -13,6 +13,7 @@ from nplearn.backend import array_module
 
 CACHE = 2 * 2**20                                       # bytes of cache a core has, which a chunk's columns should fit
 ALIGN = 64                                              # bytes: a cache line
+SMALL = 16 * 2**10                                      # bytes below which finding the line costs more than it gains
 _own = threading.local()
 
 
@@ -25,12 +26,14 @@ def once(key, make):
 
 
 def empty(xp, shape, dtype):
-    """A new array, not filled."""
-    return _aligned(np.empty, shape, dtype) if xp is np else xp.empty(shape, dtype)
+    """A new array, not filled; on a boundary unless it is small."""
+    if xp is np and math.prod(shape) * np.dtype(dtype).itemsize >= SMALL:
+        return _aligned(np.empty, shape, dtype)
+    return xp.empty(shape, dtype)
 
 
 def zeros(xp, shape, dtype):
-    """A new array of zeros."""
+    """A new array of zeros, on a boundary."""
     return _aligned(np.zeros, shape, dtype) if xp is np else xp.zeros(shape, dtype)
 
 
@@ -40,7 +43,7 @@ def empty_like(x):
 
 
 def _aligned(make, shape, dtype):
-    size = (math.prod(shape) if isinstance(shape, tuple) else shape) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = make(size + ALIGN, np.uint8)
     start = -raw.ctypes.data % ALIGN
     return raw[start:start + size].view(dtype).reshape(shape)

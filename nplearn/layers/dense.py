@@ -36,7 +36,11 @@ class Dense(Weighted):
     def adjoint(self, d, W, shape):
         return W.T @ d
 
+    def over_bias(self, d):
+        return d[0].sum(axis=1, keepdims=True) if len(d) == 1 else d.sum(axis=(0, 2))[:, None]
+
     def outer(self, x, d, out=None):
         if len(x) == 1:
-            return array_module(x).dot(d[0], x[0].T, out=out)
+            xp = array_module(x)                        # a batch of one: np.matmul would not ask BLAS
+            return (xp.dot if x.shape[-1] == 1 else xp.matmul)(d[0], x[0].T, out=out)
         return (d @ x.swapaxes(1, 2)).sum(axis=0, out=out)

@@ -26,7 +26,7 @@ import numpy as np
 
 from nplearn.backend import array_module, to_host
 from nplearn.errors import CheckpointError, SettingError
-from nplearn.kernels.workspace import zeros
+from nplearn.kernels import lanes, workspace
 from nplearn.optim.schedule import as_schedule, number
 from nplearn.params import Arena
 
@@ -70,9 +70,11 @@ class Optimiser(ABC):
     def own(self, arena):
         self.arena, self.moves, self.xp = arena, 0, array_module(arena.value)
         n, dtype = arena.value.size, arena.value.dtype
-        self.slots = {name: zeros(self.xp, n, dtype) for name in self.slot_names()}
-        self.size = max(1, min(n, BLOCK if self.xp is np else 64 * BLOCK))       # on a GPU launches cost, not cache
-        self.scratch = zeros(self.xp, 2 * self.size, dtype).reshape(2, self.size)
+        self.slots = {name: workspace.zeros(self.xp, (n,), dtype) for name in self.slot_names()}
+        size = max(1, BLOCK if self.xp is np else n)    # on a GPU launches cost, not cache
+        cuts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
+        self.blocks = [(arena.value[cut], arena.grad[cut], cut) for cut in cuts]
+        self.projects = any(param.project for param in arena.params)
         spares = self.uses("decay") and not all(map(self.decays, arena.params))
         self.mask = arena.where(self.decays) if spares else None
         self.prepare()
@@ -85,14 +87,21 @@ class Optimiser(ABC):
 
     def step(self):
         now = self.now if self is not self.leader else self.evaluate()
-        for start in range(0, self.arena.value.size, self.size):
-            block = slice(start, start + self.size)
-            W, G = self.arena.value[block], self.arena.grad[block]
-            self.update(W, G, block, now, *self.scratch[:, :W.size])
-        self.arena.project()
+
+        def one(i):
+            W, G, block = self.blocks[i]
+            self.update(W, G, block, now, *self.scratch(W))
+        lanes.share(len(self.blocks), one)
+        if self.projects:
+            self.arena.project()
         if self is self.leader:
             self._now = now
         self.moves += 1
+
+    def scratch(self, W):
+        """Two rows like W, the thread's own."""
+        key = ("optimiser", self.xp, W.size, W.dtype)
+        return workspace.once(key, lambda: workspace.empty(self.xp, (2, W.size), W.dtype))
 
     # ---- the clock and the settings
 

@@ -15,6 +15,7 @@ here it holds weights only.
 """
 from fnmatch import fnmatchcase
 
+from nplearn.kernels import workspace
 from nplearn.optim.base import Optimiser
 
 FLOOR = 1e-10
@@ -43,7 +44,6 @@ class BatchManhattan(Optimiser):
         arena = self.arena
         self.plain = arena.where(self.exempted) > 0 if any(map(self.exempted, arena.params)) else None
         self.held = arena.where(lambda p: p.kind == "weight") > 0 if self.keep_sign else None
-        self.crossed = self.xp.zeros(self.size, bool) if self.keep_sign else None
 
     def exempted(self, param):
         return any(fnmatchcase(param.path, pattern) for pattern in self.exempt)
@@ -68,9 +68,10 @@ class BatchManhattan(Optimiser):
 
     def restore_sign(self, W, block, t, u):
         """u holds the old signs. Signs are multiplied, not values: a product of two small values may be 0."""
-        xp, crossed = self.xp, self.crossed[:W.size]
+        xp = self.xp
         xp.sign(W, out=t)
         t *= u
+        crossed = workspace.once(("crossed", xp, W.size), lambda: xp.empty(W.size, bool))
         xp.less_equal(t, 0, out=crossed)
         crossed &= self.held[block]
         u += 0.5                                        # so that an old 0 counts as positive

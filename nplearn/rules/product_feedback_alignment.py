@@ -72,9 +72,12 @@ class ProductFeedbackAlignment(Rule):
         return orthogonal(rng, n, N) if self.lift == "orthogonal" else np.eye(n)
 
     def collapses(self, layer, n, N):
-        """Whether B R once a batch costs less than two products for each of its samples and positions."""
+        """Whether B R and B' dW once a batch cost less than B' d and what follows for all samples and positions."""
         m, M = layer.fans(layer.n_out)[0], self.batch * layer.uses
-        return self.path == "collapsed" or self.path == "auto" and M * (n * N + 2 * N * m - n * m) > 2 * n * N * m
+        direct, collapsed = M * (n * N + N * m), n * N * m          # what learning R takes
+        if layer.sends:                                             # and what sending down takes
+            direct, collapsed = direct + M * N * m, collapsed + M * n * m + n * N * m
+        return self.path == "collapsed" or self.path == "auto" and direct > collapsed
 
     def learn(self, net, tape):
         for layer in self.layers:

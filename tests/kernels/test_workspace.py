@@ -20,10 +20,10 @@ def test_a_key_names_one_thing_of_a_thread_and_another_thread_has_its_own():
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_new_arrays_start_on_a_cache_line(dtype):
-    arrays = [workspace.empty(np, (n, 3), np.dtype(dtype)) for n in (1, 2, 7)]
-    arrays += [workspace.zeros(np, n, dtype) for n in (1, 5)] + [workspace.empty_like(arrays[1])]
+    arrays = [workspace.empty(np, (n, 3000), np.dtype(dtype)) for n in (2, 3, 7)]
+    arrays += [workspace.zeros(np, (n,), dtype) for n in (1, 5)] + [workspace.empty_like(arrays[1])]
     assert not any(array.ctypes.data % 64 for array in arrays)
-    assert [array.shape for array in arrays] == [(1, 3), (2, 3), (7, 3), (1,), (5,), (2, 3)]
+    assert [array.shape for array in arrays] == [(2, 3000), (3, 3000), (7, 3000), (1,), (5,), (3, 3000)]
     assert not arrays[3].any() and not arrays[4].any() and {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 

@@ -132,7 +132,7 @@ def test_an_empty_arena_is_no_trouble(make):
 def test_float32_stays_float32_and_is_close_to_float64(make):
     single = train(make(small(dtype=np.float32), lr=MultiStep(0.01, {3: 0.5}, "steps"), decay=0.01))
     double = train(make(small(), lr=MultiStep(0.01, {3: 0.5}, "steps"), decay=0.01))
-    held = (single.arena.value, single.arena.grad, single.scratch, *single.slots.values())
+    held = (single.arena.value, single.arena.grad, single.scratch(single.blocks[0][0]), *single.slots.values())
     assert {x.dtype for x in held} == {np.dtype(np.float32)}
     assert all(p.value.base is not None and p.value.dtype == np.float32 for p in single.arena.params)
     for p, q in zip(single.arena.params, double.arena.params, strict=True):

@@ -1,0 +1,75 @@
+"""Odd sizes: what a step costs per multiply-add, relative to its regular neighbour, which takes turns with it.
+
+1 is what the operation count suggests. Dense nets and LeNet are whole steps of several batch sizes; the rest are bare
+convolutions of 32 channels over a map of 32x32, batch 128, that differ from the regular one in a single thing.
+"""
+import benchmark_ours as ours
+from benchmark_race import Candidate, race
+
+from nplearn.layers import Conv2d, Sequential
+from nplearn.nets import mlp
+
+CHANNELS, LIMIT = 32, 2.0
+
+
+def dense(*sizes):
+    return lambda threads: ours.whole_step(mlp(10, (500, 500)).build((784,), seed=0), sizes, threads=threads)
+
+
+def lenet(*sizes):
+    return lambda threads: ours.whole_step(ours.lenet().build((32, 32, 3), seed=0), sizes, threads=threads)
+
+
+def conv(kernel=3, size=(32, 32), batch=128, **options):
+    return lambda threads: ours.piece_step(
+        Sequential(Conv2d(CHANNELS, kernel, **options)).build((*size, CHANNELS), seed=0), batch, threads=threads)
+
+
+CASES = {                                               # the first of each kind is the regular one
+    "784-500-500-10": {
+        "batch 128": dense(128), "batch 100": dense(100), "batch 37": dense(37), "batch 1": dense(1),
+        "batches of 128 and 37 in turn": dense(128, 37)},
+    "LeNet-5": {
+        "batch 128": lenet(128), "batch 100": lenet(100), "batch 37": lenet(37), "batch 1": lenet(1),
+        "batches of 128 and 37 in turn": lenet(128, 37)},
+    "convolution": {
+        "3x3, stride 1, same padding, 32x32, batch 128": conv(),
+        "batch 100": conv(batch=100), "batch 37": conv(batch=37), "batch 1": conv(batch=1),
+        "map 33x47": conv(size=(33, 47)),
+        "kernel 1": conv(1), "kernel 5": conv(5), "kernel 7": conv(7), "kernel 11": conv(11),
+        "stride 2": conv(stride=2), "stride 3": conv(stride=3),
+        "valid padding": conv(padding="valid"), "padding 0 above, 2 below, 2 left, 1 right":
+            conv(padding=((0, 2), (2, 1))),
+        "4 groups": conv(groups=4), "depthwise": conv(groups=CHANNELS)},
+}
+
+
+def case(kind, name, threads):
+    """(step, multiply-adds) of one case."""
+    return CASES[kind][name](threads)
+
+
+def measure(rounds, threads, patience):
+    """{kind: {case: times what its operation count suggests}}; prints the table."""
+    found = {}
+    print("| case | ms | million multiply-adds | Gflop/s | times what they suggest | |\n|---|---|---|---|---|---|")
+    for kind, cases in CASES.items():
+        racers = {name: Candidate("odd", kind, name) for name in cases}
+        timings = race(list(racers.values()), rounds, threads, patience).timings
+        each = {name: timings[c] for name, c in racers.items()}
+        regular = each[next(iter(each))]
+        found[kind] = {name: times_suggested(one, regular) for name, one in each.items()}
+        for name, one in each.items():
+            print(row(kind, name, one, found[kind][name], one is regular), flush=True)
+    return found
+
+
+def times_suggested(one, regular):
+    """Time per multiply-add, over that of the regular neighbour."""
+    return (one.best / one.work) / (regular.best / regular.work)
+
+
+def row(kind, name, one, times, regular):
+    remark = "regular" if regular else "SLOWER THAN ITS WORK" if times > LIMIT else ""
+    return (f"| {kind}, {name} | {1e3 * one.best:.3f} | {one.work / 1e6:.2f} | {2e-9 * one.work / one.best:.1f} "
+            f"| {times:.2f} | {remark} |")
