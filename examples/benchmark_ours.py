@@ -21,6 +21,7 @@ from nplearn.layers import (
     ReLU,
     Residual,
     Sequential,
+    laned,
     weighted,
 )
 from nplearn.nets import cifar_resnet, mlp
@@ -31,7 +32,7 @@ GEMM = 2048                                             # side of the square pro
 
 
 def lenet():
-    return Sequential(Conv2d(6, 5, padding=0), ReLU(), MaxPool2d(2), Conv2d(16, 5, padding=0), ReLU(), MaxPool2d(2),
+    return Sequential(Conv2d(6, 5, padding=0), MaxPool2d(2), ReLU(), Conv2d(16, 5, padding=0), MaxPool2d(2), ReLU(),
                       Flatten(), Dense(120), ReLU(), Dense(84), ReLU(), Dense(10))
 
 
@@ -110,7 +111,7 @@ def draw(rng, n, model):
 
 def fitted(model, rule, threads):
     """(rule, optimiser) for a built net, which gets its threads as a Trainer would give them."""
-    use_threads(threads, model.column_bytes > 0)
+    use_threads(threads, laned(model))
     optimiser, credit = SGD(model.arena, lr=LEARNING_RATE, momentum=MOMENTUM), registry.make(rule).attach(model, 0)
     credit.follow(optimiser)
     return credit, optimiser

@@ -16,7 +16,7 @@ from nplearn.columns import outside
 from nplearn.data import Loader, load
 from nplearn.errors import CheckpointError, NplearnError, SettingError
 from nplearn.kernels.threads import use_threads
-from nplearn.layers import leaves
+from nplearn.layers import laned, leaves
 from nplearn.metrics import evaluate
 from nplearn.nets import NETS
 from nplearn.resume import copy_into, net_arrays
@@ -184,7 +184,7 @@ def evaluate_command(options):
     found = {name: array for name, array in arrays.items() if name.startswith("net/")}
     copy_into(live, found, where=path)
     _, test = load(options.data or settings.data, options.data_dir)
-    use_threads(settings.threads, net.column_bytes > 0)
+    use_threads(settings.threads, laned(net))
     result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype))
     print(f"{settings.net} under {settings.rule}, {meta['step']} updates, on {result['n']} test records of {test.name} "
           f"({test.source})")

@@ -15,7 +15,7 @@ import numpy as np
 
 from nplearn.backend import array_module, like
 from nplearn.kernels import lanes
-from nplearn.kernels.workspace import CACHE, empty_like
+from nplearn.kernels.workspace import CACHE, empty, empty_like
 
 
 def columns(rows, nb=None):
@@ -68,7 +68,7 @@ def cut(n, column_bytes):
     else:
         preferred, least, most = min(64, max(16, 16 * round(1.5 * CACHE / column_bytes / 16))), 8, 64
     fits = [nb for nb in range(least, most + 1) if n % nb == 0]
-    return min(fits, key=lambda nb: (abs(nb - preferred), nb)) if fits else n
+    return min(fits, key=lambda nb: (abs(nb - preferred), -nb)) if fits else n
 
 
 def count(x):
@@ -106,7 +106,7 @@ def join(a, b):
 def permute(x, order):
     """The same activations dealt to other samples: sample n of the result is sample order[n] of x."""
     last = array_module(x).moveaxis(x, -1, 1)
-    dealt = last.reshape(-1, *last.shape[2:])[order].reshape(last.shape)
+    dealt = last.reshape(-1, *last.shape[2:])[like(order, x)].reshape(last.shape)
     return array_module(x).ascontiguousarray(array_module(x).moveaxis(dealt, 1, -1))
 
 
@@ -117,10 +117,12 @@ def draw_rows(draw, x):
 
 def over_channels(B, d):
     """B (p, q) times the channel axis of d: (T, q, nb) -> (T, p, nb), (T, H, q, W, nb) -> (T, H, p, W, nb)."""
-    if d.ndim == 3:
+    if len(d) == 1 and d.ndim == 3:
         return B @ d
-    T, H, _, W, nb = d.shape
-    return (B @ d.reshape(T, H, -1, W * nb)).reshape(T, H, len(B), W, nb)
+    xp, flat = array_module(d), d if d.ndim == 3 else d.reshape(*d.shape[:3], -1)
+    out = empty(xp, (*flat.shape[:-2], len(B), flat.shape[-1]), d.dtype)
+    lanes.share(len(d), lambda t: xp.matmul(B, flat[t], out=out[t]))
+    return out if d.ndim == 3 else out.reshape(*out.shape[:3], *d.shape[3:])
 
 
 def everywhere(v, shape):

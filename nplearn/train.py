@@ -23,7 +23,7 @@ from nplearn.backend import permutation, to_host
 from nplearn.errors import TrainingError
 from nplearn.interrupts import Interrupts
 from nplearn.kernels.threads import use_threads
-from nplearn.layers import weighted
+from nplearn.layers import laned, weighted
 from nplearn.metrics import evaluate
 from nplearn.resume import plain
 from nplearn.tape import Tape
@@ -39,7 +39,7 @@ class Trainer:
     bar         True for a progress bar of its own, a tqdm to advance, or None
     label       what the bar says before the epoch
     save_every  seconds between checkpoints; there is always one at the end, and one after Ctrl-C
-    threads     over the chunks of nets with convolutions (the same bits for any number), in other nets of BLAS
+    threads     lanes of nets that work on maps (the same bits for any number), in other nets of BLAS
     about       what else a checkpoint should remember (JSON), such as how to build the net
     """
 
@@ -49,7 +49,7 @@ class Trainer:
         self.train, self.test, self.seed, self.probe = train, test, seed, probe
         self.folder, self.bar, self.label, self.save_every, self.about = folder, bar, label, save_every, about or {}
         rule.check(net)
-        use_threads(threads, net.column_bytes > 0)
+        use_threads(threads, laned(net))
         rule.follow(optimiser)
         self.tape, self.phase_tape = Tape(net, loss), Tape(net, loss, mode="probe")
         self.epoch, self.index, self.step = 0, 0, 0     # where the run stands: epoch, next batch in it, updates done

@@ -10,7 +10,7 @@ from nplearn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy, SquaredErro
 from nplearn.nets import lenet, mlp
 from nplearn.tape import Tape
 from nplearn.testing.strategies import noise
-from tests.fake_device import FakeCupy, ndarray
+from tests.fake_device import FakeCupy, crossings, ndarray
 from tests.helpers import close
 
 
@@ -46,6 +46,15 @@ def test_the_stand_in_refuses_what_a_gpu_refuses(cupy):
         except TypeError:
             continue
         pytest.fail(f"{name} was let through")
+
+
+def test_what_crosses_over_is_counted(cupy):
+    crossings.clear()
+    x = cupy.asarray(np.arange(3.0))
+    float(x[0]), int(x[1]), bool(x[2] > 1), x.get()
+    assert crossings == {"put": 1, "float": 1, "int": 1, "bool": 1, "get": 1}
+    assert not hasattr(cupy, "vecdot") and not hasattr(cupy, "RawKernel") and not hasattr(cupy.cuda, "cublas")
+    assert not hasattr(x, "item") and not hasattr(x, "tolist")
 
 
 @pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), SquaredError(), SigmoidCrossEntropy()],

@@ -11,10 +11,14 @@ are already adjacent, and the column matrix of output row h is a view that overl
 
 Of a large map a band of output rows is done at a time, so that its columns fit a core's cache.
 """
+from functools import cache
+
 import numpy as np
 
 from nplearn.backend import array_module
 from nplearn.kernels import lanes, workspace
+from nplearn.kernels.gpu import columns as shifted
+from nplearn.kernels.gpu import gemm, launch
 from nplearn.kernels.workspace import CACHE
 
 
@@ -27,6 +31,8 @@ def windows(x, window, groups=1, band=None):
     first, last = (0, window.out(H, W)[0]) if band is None else (band.start, band.stop)
     if window.is_point():
         return x[first:last].reshape(last - first, groups, C // groups, W * nb).swapaxes(0, 1)
+    if launch.serves(x):
+        return shifted.windows(x, window, groups, first, last - first)
     places, view, copies = workspace.once(("columns", xp, x.shape, x.dtype, window, groups, last - first),
                                           lambda: room(xp, x.shape, x.dtype, window, groups, last - first))
     start = first * window.stride[0] - top              # the input row that the first row of the copies stands for
@@ -35,8 +41,13 @@ def windows(x, window, groups=1, band=None):
     high = max(low, high)
     copies[:, :low], copies[:, high:] = 0, 0
     x = x[start + low:start + high].reshape(high - low, groups, C // groups, W, nb).swapaxes(0, 1)
-    for place, seen in places:
-        place[:, low:high] = x[:, :, :, seen]
+    if window.pads[1] == (0, 0):                        # kernel columns see alike: their copies are one
+        group, row, channel, column, item = x.strides
+        steps = group, row, window.dilation[1] * column, channel, window.stride[1] * column, item
+        copies[:, low:high] = xp.lib.stride_tricks.as_strided(x, copies[:, low:high].shape, steps)
+    else:
+        for place, seen in places:
+            place[:, low:high] = x[:, :, :, seen]
     return view.reshape(groups, last - first, -1, view.shape[-1])
 
 
@@ -77,15 +88,24 @@ def convolve(x, W, window, groups, out):
     """One chunk of `apply`, written into out (H', n_out, W', nb)."""
     h, n_out, w, nb = out.shape
     matrix, out = W.reshape(groups, 1, 1, n_out // groups, -1), out.reshape(h, groups, n_out // groups, w * nb)
+    if gemm.serves(x):
+        gemm.matmul(matrix[:, 0], windows(x, window, groups), out=out.swapaxes(0, 1))
+        return
     tile = tile_of(w * nb, matrix.shape[-1], n_out // groups)
     for band in bands(x, window):
         array_module(x).matmul(matrix, tiles(windows(x, window, groups, band), tile),
                                out=tiles(out[band].swapaxes(0, 1), tile))
 
 
+@cache
 def tile_of(n, k, m):
     """How many of n columns one product takes: OpenBLAS multiplies m x k x tile unpacked, and faster, if small."""
-    return next((tile for tile in (64, 128) if n % tile == 0 and (m > 16) == (tile == 64) and m * k * tile <= 10**6), n)
+    return part_of(n, 10**6 // (m * k))
+
+
+def part_of(n, most):
+    """The largest multiple of 16 up to `most` that divides n; n itself where there is none."""
+    return max((part for part in range(16, min(n, most) + 1, 16) if n % part == 0), default=n)
 
 
 def tiles(matrices, tile):
@@ -93,7 +113,7 @@ def tiles(matrices, tile):
     return matrices.reshape(*matrices.shape[:-1], -1, tile).swapaxes(-3, -2)
 
 
-def outer(x, d, window, groups=1):
+def outer(x, d, window, groups=1, out=None):
     """x (T, H, C, W, nb), d (T, H', n_out, W', nb) -> dW (n_out, kh, kw, C/G), chunks added in their order."""
     T, h, n_out, w, nb = d.shape
 
@@ -101,17 +121,20 @@ def outer(x, d, window, groups=1):
         rows, products = d[t].reshape(h, groups, n_out // groups, w * nb).transpose(1, 0, 3, 2), []
         for band in bands(x[t], window):
             products.append(product_sum(windows(x[t], window, groups, band), rows[:, band]))
-        return sum(products[1:], products[0])
-    return lanes.total(T, part).swapaxes(1, 2).reshape(n_out, *window.kernel, x.shape[2] // groups)
+        dW = sum(products[1:], products[0]).swapaxes(1, 2)
+        return dW.reshape(n_out, *window.kernel, x.shape[2] // groups)
+    return lanes.total(T, part, out)
 
 
 def product_sum(wide, narrow):
     """The sum over h of wide[:, h] @ narrow[:, h], (G, h, K, N) and (G, h, N, n) -> (G, K, n).
 
-    Where n is small BLAS wants `narrow` contiguous, which here is a transpose, and both in tiles of N."""
+    Where n is small and K is not, BLAS wants `narrow` contiguous, which here is a transpose, and both in tiles of N."""
+    if gemm.serves(wide):
+        return gemm.matmul(wide, narrow).sum(axis=1)
     xp, (G, h, N, n) = array_module(wide), narrow.shape
-    tile = 256 if n <= 16 else 64
-    if n <= 32 and N % tile == 0:
+    if 8 <= n <= 32 and wide.shape[2] >= 100:
+        tile = part_of(N, 320 if n <= 16 else 64)
         room = workspace.once(("narrow", xp, narrow.shape, narrow.dtype),
                               lambda: workspace.empty(xp, narrow.shape, narrow.dtype))
         room[...] = narrow

@@ -9,20 +9,23 @@ NumPy's products and elementwise loops let other threads run meanwhile. Work on 
 alone, and sums over chunks are added afterwards in chunk order, so no bit depends on the number of lanes. How many
 there are is set once (`use`); one lane means a plain loop.
 
-Lanes need not wait for each other after every share: a lane has the same chunks each time, so what it reads next it
-wrote itself. Inside `flow()`, which containers use around their layers, `share` returns when the caller's own chunks
-are done. Whoever then touches an array in any other way has to `meet()` first. `total` does; and `call(act, ...)` does
-it for every method of an object whose own class does not say `flows = True`, that all it does with activations goes
-through the functions of this page. A subclass has to say so again: what it overrides is its own.
+Inside `flow()`, which containers use around their layers, work is put off: when lanes `meet()`, each takes its first
+chunk through everything that has gathered, while the chunk is in its cache, then the next. Whoever touches an array in
+any other way has to meet first. `total` without `out` does, and so does `call(act, ...)` for a method of an object
+whose own class does not say `flows = True`: that all it does with activations goes through this page. A subclass has
+to say so again, since what it overrides is its own.
 """
 import threading
 from queue import SimpleQueue
 
 from nplearn.kernels.workspace import empty_like
 
+MANY = 32                                               # works that may gather; their arrays are all alive till then
+
 _workers = []                                           # a queue of tasks for each lane beside the caller's own
 _done = SimpleQueue()                                   # what came of each task: None, or the error
-_flowing, _pending = False, 0                           # whether share may return early; tasks not yet seen in _done
+_flowing = False
+_chunks, _works, _sums = 0, [], []                      # what has gathered: works of so many chunks, sums to finish
 
 
 def use(n):
@@ -41,72 +44,36 @@ def count():
 
 
 def share(T, work):
-    """Call work(t) for every chunk t of T, over all lanes; raises what one raised."""
-    global _pending
-    lanes = min(len(_workers) + 1, T)
-    if lanes <= 1:
-        for t in range(T):
-            work(t)
+    """Call work(t) for every chunk t of T, over all lanes; now, or in a flow when lanes meet."""
+    global _chunks
+    if _works and T != _chunks:
+        meet()
+    if not _flowing or T <= 1:
+        _run(T, [work])
         return
-    parts = [range(lane * T // lanes, (lane + 1) * T // lanes) for lane in range(lanes)]
-    for tasks, part in zip(_workers, parts[1:], strict=False):
-        tasks.put((work, part))
-        _pending += 1
-    error = _run(work, parts[0])
-    if error is None and _flowing:
-        return
-    late = _wait()
-    if error or late:
-        raise error or late
+    _chunks = T
+    _works.append(work)
+    if len(_works) >= MANY:
+        meet()
 
 
-def meet():
-    """Wait until every lane has done what it was given; raises what one raised."""
-    error = _wait()
-    if error:
-        raise error
+def total(T, part, out=None):
+    """The sum of part(t) over the chunks, computed by all lanes and added in the order of chunks.
 
-
-class flow:
-    """`with flow():` lets lanes run ahead of each other inside, and meet at the end of the outermost."""
-
-    def __init__(self, on=True):
-        self.on = on
-
-    def __enter__(self):
-        global _flowing
-        self.before, _flowing = _flowing, self.on
-        if not self.on:
-            meet()
-
-    def __exit__(self, kind, error, trace):
-        global _flowing
-        _flowing = self.before
-        if not _flowing:
-            late = _wait()
-            if late and not error:
-                raise late
-
-
-def call(act, *args):
-    """act(*args), a method: in the flow if its object's own class says `flows`, else after all lanes have met."""
-    if not _workers or "flows" in vars(type(getattr(act, "__self__", None))):
-        return act(*args)
-    with flow(False):
-        return act(*args)
-
-
-def total(T, part):
-    """The sum of part(t) over the chunks, computed by all lanes and added in the order of chunks."""
-    if T == 1:
-        return part(0)
+    out  where the sum is to be by the time lanes meet; it is returned as it is
+    """
     parts = [None] * T
 
     def one(t):
         parts[t] = part(t)
     share(T, one)
-    meet()
-    return sum(parts[1:], parts[0])
+    if out is None:
+        meet()
+        return sum(parts[1:], parts[0])
+    _sums.append((out, parts))
+    if not _works:
+        meet()
+    return out
 
 
 def chunkwise(f, *arrays):
@@ -126,20 +93,66 @@ def add(a, b):
     share(len(a), one)
 
 
-def _wait():
-    """Collect every task that is still out; the first error among them."""
-    global _pending
-    first = None
-    while _pending:
-        error, _pending = _done.get(), _pending - 1
-        first = first or error
-    return first
+def meet():
+    """Do all that has gathered; raises what one of the works raised."""
+    global _works, _sums
+    works, sums, _works, _sums = _works, _sums, [], []
+    if works:
+        _run(_chunks, works)
+    for out, parts in sums:
+        out[...] = sum(parts[1:], parts[0])
 
 
-def _run(work, part):
+class flow:
+    """`with flow():` puts work off until lanes meet, at the end of the outermost at the latest; flow(False) meets."""
+
+    def __init__(self, on=True):
+        self.on = on
+
+    def __enter__(self):
+        global _flowing
+        self.before, _flowing = _flowing, self.on
+        if not self.on:
+            meet()
+
+    def __exit__(self, kind, error, trace):
+        global _flowing, _works, _sums
+        _flowing = self.before
+        if error:
+            _works, _sums = [], []
+        elif not _flowing:
+            meet()
+
+
+def call(act, *args):
+    """act(*args), a method: in the flow if its object's own class says `flows`, else after lanes have met."""
+    if "flows" in vars(type(getattr(act, "__self__", None))):
+        return act(*args)
+    with flow(False):
+        return act(*args)
+
+
+def _run(T, works):
+    lanes = min(len(_workers) + 1, T)
+    if lanes <= 1:
+        for t in range(T):
+            for work in works:
+                work(t)
+        return
+    parts = [range(lane * T // lanes, (lane + 1) * T // lanes) for lane in range(lanes)]
+    for tasks, part in zip(_workers, parts[1:], strict=False):
+        tasks.put((works, part))
+    errors = [_part(works, parts[0]), *(_done.get() for _ in parts[1:])]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def _part(works, part):
     try:
         for t in part:
-            work(t)
+            for work in works:
+                work(t)
     except BaseException as error:                      # handed to the caller, who waits for every lane
         return error
     return None
@@ -147,4 +160,4 @@ def _run(work, part):
 
 def _work(tasks):
     while (task := tasks.get()) is not None:
-        _done.put(_run(*task))
+        _done.put(_part(*task))

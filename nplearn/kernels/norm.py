@@ -5,10 +5,14 @@ chunk, so that they do not depend on lanes.
 """
 from nplearn.backend import array_module
 from nplearn.kernels import lanes
+from nplearn.kernels.gpu import launch
+from nplearn.kernels.gpu import norm as fused
 
 
 def channel_sums(x, y):
     """(sum of x, sum of x * y) over samples and positions, each (C,) float64, in one pass."""
+    if launch.serves(x, y):
+        return fused.channel_sums(x, y)
     xp, ones = array_module(x), run_of_ones(x)
 
     def part(t):
@@ -18,10 +22,10 @@ def channel_sums(x, y):
     return tuple(lanes.total(len(x), part))
 
 
-def channel_sum(x):
-    """Sum of x over samples and positions, (C,) float64."""
+def channel_sum(x, out=None):
+    """Sum of x over samples and positions, (C,) float64; in `out` where given."""
     ones = run_of_ones(x)
-    return lanes.total(len(x), lambda t: (rows(x[t]) @ ones).sum(axis=0, dtype="float64"))
+    return lanes.total(len(x), lambda t: (rows(x[t]) @ ones).sum(axis=0, dtype="float64"), out)
 
 
 def rows(x):
@@ -36,6 +40,8 @@ def run_of_ones(x):
 
 def affine(x, gain, shift):
     """gain x + shift, two numbers (C,) a channel."""
+    if launch.serves(x):
+        return fused.affine(x, gain, shift)
     xp, gain, shift = array_module(x), along_channels(gain, x), along_channels(shift, x)
 
     def one(x, out):

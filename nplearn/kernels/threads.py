@@ -1,4 +1,4 @@
-"""What a run's threads do: in nets with convolutions they are lanes over chunks, in dense nets they are BLAS's.
+"""What a run's threads do: in nets that work on maps they are lanes, in dense nets they are BLAS's.
 
 Lanes change no bit. BLAS's threads can change the last bits of a large product, so their number is a setting of the
 run; one is the default everywhere: nothing spins when another job takes a core, and nets below a few million
@@ -9,10 +9,10 @@ from threadpoolctl import ThreadpoolController
 from nplearn.kernels import lanes
 
 
-def use_threads(n, chunked):
-    """Give n threads to the lanes of nets that cut their batches into chunks, or else to BLAS; the other gets one."""
-    lanes.use(n if chunked else 1)
-    blas_threads(1 if chunked else n)
+def use_threads(n, laned):
+    """Give n threads to the lanes of nets whose layers share their work out, or else to BLAS; the other gets one."""
+    lanes.use(n if laned else 1)
+    blas_threads(1 if laned else n)
 
 
 def blas_threads(n):

@@ -3,12 +3,16 @@
     forward y = f(x)        backward d f'(x)        tangent v f'(x)            any shape
 """
 from nplearn.backend import array_module
+from nplearn.kernels.gpu import activation, launch
 from nplearn.kernels.lanes import chunkwise
 from nplearn.layers.base import Layer
 
 
 class Activation(Layer):
-    """f(x), written into out, and slope(y): f' at the x whose f(x) is y."""
+    """f(x), written into out, and slope(y): f' at the x whose f(x) is y.
+
+    slope_in_c  slope(y) for kernels on a GPU, an expression in C of y and of settings in braces; not inherited
+    """
 
     def f(self, x, out):
         raise NotImplementedError  # abstract
@@ -32,6 +36,8 @@ class Activation(Layer):
         return self.times_slope(v, tape.take(self))
 
     def times_slope(self, d, y):
+        if vars(type(self)).get("slope_in_c") and launch.serves(d, y):
+            return activation.times_slope(self, d, y)
         multiply = array_module(d).multiply
         return chunkwise(lambda d, y, out: multiply(d, self.slope(y), out=out), d, y)
 
@@ -40,6 +46,7 @@ class ReLU(Activation):
     """max(x, 0); slope 0 at 0."""
 
     flows = True
+    slope_in_c = "y > 0"
 
     def f(self, x, out):
         array_module(x).maximum(x, 0, out=out)
@@ -52,6 +59,7 @@ class LeakyReLU(Activation):
     """x above 0, `leak` x below; slope `leak` at 0."""
 
     flows = True
+    slope_in_c = "y > 0 ? 1 : {leak:.17g}"
 
     def __init__(self, leak=0.01):
         self.leak = leak
@@ -67,6 +75,7 @@ class ELU(Activation):
     """x above 0, alpha (exp(x) - 1) below."""
 
     flows = True
+    slope_in_c = "y > 0 ? 1 : y + (T){alpha:.17g}"
 
     def __init__(self, alpha=1.0):
         self.alpha = alpha
@@ -81,6 +90,7 @@ class ELU(Activation):
 
 class Tanh(Activation):
     flows = True
+    slope_in_c = "1 - y * y"
 
     def f(self, x, out):
         array_module(x).tanh(x, out=out)
@@ -93,6 +103,7 @@ class Sigmoid(Activation):
     """1 / (1 + exp(-x)), by way of tanh: no overflow on either side."""
 
     flows = True
+    slope_in_c = "y * (1 - y)"
 
     def f(self, x, out):
         out[...] = (1 + array_module(x).tanh(x / 2)) / 2

@@ -41,6 +41,7 @@ class Layer:
     """
 
     path, in_shape, out_shape = "", None, None
+    laned = False                                       # whether its kernels share their work out over lanes
     column_bytes = 0                                    # the largest im2col workspace below, per sample
     sends = False                                       # whether a Param lies below: an error at the input is wanted
 
@@ -229,13 +230,13 @@ class Weighted(Layer):
         """Gradients of weight and bias from input x and delta d."""
         tape.add(self.weight, self.outer(x, d, out=tape.room(self.weight)))
         if self.bias:
-            tape.add(self.bias, self.over_bias(d))
+            tape.add(self.bias, self.over_bias(d, out=tape.room(self.bias)))
 
-    def over_bias(self, d):
-        """d summed over samples and over the axes that one bias serves."""
+    def over_bias(self, d, out=None):
+        """d summed over samples and over the axes that one bias serves; in `out` where given."""
         shape = (1,) * (d.ndim - 1 - self.bias.value.ndim) + self.bias.value.shape
         shared = tuple(axis for axis, n in enumerate(shape) if n == 1)
-        return lanes.total(len(d), lambda t: d[t].sum(axis=shared)).reshape(self.bias.value.shape)
+        return lanes.total(len(d), lambda t: d[t].sum(axis=shared).reshape(self.bias.value.shape), out)
 
     def tangent(self, v, tape):
         tape.take(self)
@@ -301,6 +302,11 @@ def leaves(net):
 def weighted(net):
     """The weighted layers of a net, in forward order, each once."""
     return [layer for layer in leaves(net) if isinstance(layer, Weighted)]
+
+
+def laned(net):
+    """Whether a run's threads are of more use as lanes than to BLAS: where maps are, until they are pooled away."""
+    return any(layer.laned for layer in leaves(net))
 
 
 def holders(net):

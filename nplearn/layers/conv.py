@@ -17,7 +17,7 @@ class Conv2d(Windowed, Weighted):
     groups    the channels are cut into so many blocks that do not meet; groups = channels is a depthwise convolution
     """
 
-    flows = True
+    flows = laned = True
 
     def __init__(self, n, kernel, stride=1, padding="same", dilation=1, groups=1, bias=True, init=XAVIER):
         super().__init__(bias, init)
@@ -62,8 +62,11 @@ class Conv2d(Windowed, Weighted):
     def adjoint(self, d, W, shape):
         return conv.adjoint(d, W, shape, self.window_of(shape), self.groups)
 
-    def over_bias(self, d):
-        return channel_sum(d).astype(d.dtype).reshape(self.bias_shape())
+    def over_bias(self, d, out=None):
+        if out is None:
+            return channel_sum(d).astype(d.dtype).reshape(self.bias_shape())
+        channel_sum(d, out.reshape(-1))
+        return out
 
     def outer(self, x, d, out=None):
-        return conv.outer(x, d, self.window_of(x.shape), self.groups)
+        return conv.outer(x, d, self.window_of(x.shape), self.groups, out)

@@ -3,13 +3,17 @@
     x (T, n_in, nb), W (n_out, n_in)      a = W x      dx = W' d      dW = sum over chunks of d x'      bias (n_out, 1)
 """
 from nplearn.backend import array_module
+from nplearn.columns import over_channels
 from nplearn.errors import BuildError
+from nplearn.kernels import lanes
 from nplearn.layers.base import Weighted, whole
 from nplearn.layers.initial import XAVIER
 
 
 class Dense(Weighted):
     """`Dense(n)`: n outputs, each of every input."""
+
+    flows = True
 
     def __init__(self, n, bias=True, init=XAVIER):
         super().__init__(bias, init)
@@ -31,16 +35,16 @@ class Dense(Weighted):
         return self.in_shape[0], n_out
 
     def apply(self, x, W):
-        return W @ x
+        return over_channels(W, x)                      # W @ x, by chunks
 
     def adjoint(self, d, W, shape):
-        return W.T @ d
+        return over_channels(W.T, d)
 
-    def over_bias(self, d):
-        return d[0].sum(axis=1, keepdims=True) if len(d) == 1 else d.sum(axis=(0, 2))[:, None]
+    def over_bias(self, d, out=None):
+        return lanes.total(len(d), lambda t: d[t].sum(axis=1, keepdims=True), out)
 
     def outer(self, x, d, out=None):
         if len(x) == 1:
             xp = array_module(x)                        # a batch of one: np.matmul would not ask BLAS
             return (xp.dot if x.shape[-1] == 1 else xp.matmul)(d[0], x[0].T, out=out)
-        return (d @ x.swapaxes(1, 2)).sum(axis=0, out=out)
+        return lanes.total(len(x), lambda t: d[t] @ x[t].T, out)

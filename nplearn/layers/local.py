@@ -15,7 +15,7 @@ from nplearn.layers.windowed import Windowed
 class LocallyConnected2d(Windowed, Weighted):
     """`LocallyConnected2d(n, kernel, stride)`: n output channels; padding as in `Windowed`; no weight is shared."""
 
-    out_axis = 2
+    out_axis, laned = 2, True
 
     def __init__(self, n, kernel, stride=1, padding="same", bias=True, init=XAVIER):
         super().__init__(bias, init)
@@ -46,4 +46,4 @@ class LocallyConnected2d(Windowed, Weighted):
         return local.adjoint(d, W, shape, self.window)
 
     def outer(self, x, d, out=None):
-        return local.outer(x, d, self.window)
+        return local.outer(x, d, self.window, out)

@@ -14,6 +14,8 @@ Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
 import numpy as np
 
 from nplearn.backend import array_module
+from nplearn.kernels.gpu import launch
+from nplearn.kernels.gpu import norm as fused
 from nplearn.kernels.norm import affine, affine_of_two, channel_sums
 from nplearn.layers.base import Layer
 from nplearn.params import Param
@@ -47,6 +49,11 @@ class BatchNorm(Layer):
         if tape is None:
             gain = self.scale.value / (self.variance + self.eps) ** 0.5
             return affine(x, gain, self.shift.value - self.mean * gain)
+        if launch.serves(x, self.scale.value) and x.dtype == "float32":
+            moves = (self.momentum, self.mean, self.variance) if tape.mode == "train" else ()
+            y, *kept = fused.forward(x, self.scale.value, self.shift.value, self.eps, *moves)
+            tape.keep(self, (x, *kept))
+            return y
         m = x.size // len(self.mean)
         mean, variance, x, centre = self.moments(x, m)
         if tape.mode == "train":
@@ -82,11 +89,15 @@ class BatchNorm(Layer):
 
     def sums(self, d, x, centre, inverse):
         """Sum of d and of d z, per channel."""
+        if launch.serves(d, x):
+            return fused.sums(d, x, centre, inverse)
         sum_d, sum_dx = channel_sums(d, x)
         return sum_d, (sum_dx - centre * sum_d) * inverse
 
     def through(self, d, x, centre, inverse, sum_d, sum_dz):
         """The Jacobian, which is symmetric: what is common to batch mean and variance is taken out of d."""
+        if launch.serves(d, x, self.scale.value):
+            return fused.through(d, x, self.scale.value, centre, inverse, sum_d, sum_dz)
         m = d.size // len(self.mean)
         slope = -inverse * sum_dz / m
         return affine_of_two(d, x, self.scale.value * inverse, slope, -sum_d / m - slope * centre)

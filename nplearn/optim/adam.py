@@ -14,6 +14,7 @@ other) and holds under AdamW.
 """
 from math import sqrt
 
+from nplearn.kernels.gpu import launch, optim
 from nplearn.optim.base import Optimiser
 
 
@@ -30,6 +31,8 @@ class Adam(Optimiser):
         return "mean", "square"
 
     def update(self, W, G, block, now, t, u):
+        if launch.serves(W):
+            return optim.adam(self, W, G, block, now, decoupled=False)
         descend(self, W, self.coupled(W, G, block, now["decay"], t), block, now["lr"], u)
 
 
@@ -46,6 +49,8 @@ class AdamW(Optimiser):
         return "mean", "square"
 
     def update(self, W, G, block, now, t, u):
+        if launch.serves(W):
+            return optim.adam(self, W, G, block, now, decoupled=True)
         self.shrink(W, block, now["lr"] * now["decay"], t)
         descend(self, W, G, block, now["lr"], u)
 

@@ -10,6 +10,7 @@ Kept between steps: v, zero at first; nothing if momentum is 0.
 Source: Polyak 1964, doi 10.1016/0041-5553(64)90137-5; Nesterov's form: Sutskever et al. 2013, ICML, as PyTorch
 rewrote it: lr multiplies v when W moves and not when v grows, so a change of lr acts at once on all of v.
 """
+from nplearn.kernels.gpu import launch, optim
 from nplearn.optim.base import Optimiser
 
 
@@ -38,6 +39,8 @@ class SGD(Optimiser):
         return ("momentum",) if self.uses("momentum") else ()
 
     def update(self, W, G, block, now, t, u):
+        if launch.serves(W):
+            return optim.sgd(self, W, G, block, now)
         lr, mu, lam = now["lr"], now["momentum"], now["decay"]
         if self.decoupled:
             self.shrink(W, block, lr * lam, t)

@@ -19,6 +19,7 @@ from nplearn.layers import (
     ReLU,
     Residual,
     Sequential,
+    laned,
 )
 from nplearn.losses import SoftmaxCrossEntropy
 from nplearn.optim import SGD
@@ -29,7 +30,7 @@ from nplearn.tape import Tape
 @pytest.fixture(autouse=True)
 def one_lane_afterwards():
     yield
-    use_threads(1, chunked=True)
+    use_threads(1, laned=True)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
@@ -65,7 +66,7 @@ def trained(rule, n):
     net = Sequential(Conv2d(3, 3), BatchNorm(), ReLU(), MaxPool2d(2),
                      Residual(Conv2d(3, 3, groups=3), ReLU(), Dropout(0.2)), Conv2d(4, 3, 2), ReLU(),
                      LocallyConnected2d(3, 2), Flatten(), Dense(4)).build((9, 8, 2), seed=1)
-    use_threads(n, net.column_bytes > 0)
+    use_threads(n, laned(net))
     made, optimiser = make(rule).attach(net, 0), SGD(net.arena, 0.05, momentum=0.9, decay=0.01)
     made.follow(optimiser)
     tape, rng = Tape(net, SoftmaxCrossEntropy()), np.random.default_rng(2)
@@ -87,9 +88,9 @@ def test_training_ends_in_the_same_bits_on_any_number_of_lanes(rule):
 def test_threads_are_lanes_where_batches_are_cut_and_blas_threads_elsewhere():
     def blas():
         return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
-    use_threads(2, chunked=True)
+    use_threads(2, laned=True)
     assert lanes.count() == 2 and blas() == {1}
-    use_threads(2, chunked=False)
+    use_threads(2, laned=False)
     assert lanes.count() == 1 and blas() == {2}
 
 
@@ -129,23 +130,39 @@ def test_plain_numpy_in_a_layer_sees_what_lanes_have_finished():
         assert (net.forward(np.zeros((4, 1, 1))) == 5).all()
 
 
-def test_in_a_flow_share_returns_early_and_meeting_ends_it():
+def test_in_a_flow_work_gathers_until_lanes_meet_and_takes_each_chunk_through_all_of_it():
     lanes.use(2)
-    done = []
+    done, place = [], np.zeros(1)
     with lanes.flow():
-        lanes.share(2, lambda t: (time.sleep(0.05 * t), done.append(t)))
-        assert done == [0]
-        lanes.share(2, lambda t: done.append(t + 10))
+        lanes.share(4, lambda t: done.append((t, "a")))
+        lanes.share(4, lambda t: done.append((t, "b")))
+        assert lanes.total(4, lambda t: np.array([t]), out=place) is place
+        assert done == [] and place == [0]
         lanes.meet()
-        assert sorted(done) == [0, 1, 10, 11] and done.index(1) < done.index(11)
-        assert lanes.total(2, lambda t: t + 1) == 3
+        assert place == [6]
+        for part in (range(2), range(2, 4)):            # each lane in its own order
+            assert [d for d in done if d[0] in part] == [(t, step) for t in part for step in "ab"]
+        lanes.share(4, lambda t: done.append("c"))
+        assert lanes.total(4, lambda t: t) == 6 and done.count("c") == 4
         with lanes.flow():
-            lanes.share(2, lambda t: (time.sleep(0.05 * t), done.append(t + 20)))
-        assert 21 not in done                       # the inner end is not the outermost
-    assert 21 in done
+            lanes.share(4, lambda t: done.append("d"))
+        assert "d" not in done                          # the inner end is not the outermost
+        lanes.share(3, lambda t: done.append("e"))      # chunks of another number: first what there was
+        assert done.count("d") == 4 and "e" not in done
+        with lanes.flow(False):
+            assert done.count("e") == 3
+            lanes.share(3, lambda t: done.append("f"))
+            assert done.count("f") == 3
+        lanes.share(1, lambda t: done.append("g"))      # a single chunk has nobody to wait for
+        assert "g" in done
+    lanes.use(1)
+    with lanes.flow():
+        for _ in range(lanes.MANY):
+            lanes.share(2, lambda t: done.append("h"))
+        assert done.count("h") == 2 * lanes.MANY        # so many that they are done
 
 
-def test_an_error_of_a_lane_surfaces_at_the_end_of_the_flow_and_leaves_nothing_behind():
+def test_an_error_of_a_lane_surfaces_when_they_meet_and_leaves_nothing_behind():
     lanes.use(2)
 
     def fails(t):
@@ -155,7 +172,7 @@ def test_an_error_of_a_lane_surfaces_at_the_end_of_the_flow_and_leaves_nothing_b
         lanes.share(2, fails)
         lanes.share(2, lambda t: None)
     assert lanes.total(2, lambda t: t) == 1
-    with pytest.raises(KeyError), lanes.flow():     # the caller's own error comes first
+    with pytest.raises(KeyError), lanes.flow():         # the caller's own error: what had gathered is forgotten
         lanes.share(2, fails)
         raise KeyError
     assert lanes.total(2, lambda t: t) == 1
