@@ -107,7 +107,7 @@ class Product(Feedback):
 
     def collect(self, layer, d, x, tape):
         if not self.collapsed:
-            tape.add(self.lower, layer.outer(x, self.mixed(layer, d, tape), out=tape.room(self.lower)))
+            tape.add(self.lower, layer.outer(x, self.mixed(layer, d, tape)))
 
     def mixed(self, layer, d, tape):
         """B' d, which both ways want."""

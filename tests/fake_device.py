@@ -132,12 +132,13 @@ _operators()
 class FakeCupy:
     """The module: every function of NumPy's, for device arrays only."""
 
-    ndarray = ndarray
-    inf = np.inf
+    ndarray, inf, __version__ = ndarray, np.inf, "a stand-in"
 
     def __init__(self, cublas=False, kernels=None):
         use = SimpleNamespace(use=lambda: None)
-        self.cuda = SimpleNamespace(Device=lambda index: use, runtime=SimpleNamespace(getDeviceCount=lambda: 1),
+        runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDeviceProperties=lambda index: {"name": b"a stand-in"},
+                                  runtimeGetVersion=lambda: 0)
+        self.cuda = SimpleNamespace(Device=lambda index: use, runtime=runtime,
                                     device=SimpleNamespace(get_cublas_handle=lambda: 1))
         self.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=on_device(np.lib.stride_tricks.as_strided)))
         if cublas:

@@ -5,16 +5,16 @@
 from nplearn.backend import array_module
 from nplearn.kernels.gpu import activation, launch
 from nplearn.kernels.lanes import chunkwise
-from nplearn.layers.base import Layer
+from nplearn.layers.base import Layer, takes_out
 
 
 class Activation(Layer):
-    """f(x), written into out, and slope(y): f' at the x whose f(x) is y.
+    """f(x), which may take out=None as NumPy's functions do, and slope(y): f' at the x whose f(x) is y.
 
     slope_in_c  slope(y) for kernels on a GPU, an expression in C of y and of settings in braces; not inherited
     """
 
-    def f(self, x, out):
+    def f(self, x):
         raise NotImplementedError  # abstract
 
     def slope(self, y):
@@ -24,10 +24,13 @@ class Activation(Layer):
         return True
 
     def forward(self, x, tape=None):
-        y = chunkwise(self.f, x)
+        y = chunkwise(self.f if takes_out(type(self).f) else self.copied, x)
         if tape is not None:
             tape.keep(self, y)
         return y
+
+    def copied(self, x, out):
+        out[...] = self.f(x)
 
     def backward(self, d, tape):
         return self.times_slope(d, tape.take(self))
@@ -48,8 +51,8 @@ class ReLU(Activation):
     flows = True
     slope_in_c = "y > 0"
 
-    def f(self, x, out):
-        array_module(x).maximum(x, 0, out=out)
+    def f(self, x, out=None):
+        return array_module(x).maximum(x, 0, out=out)
 
     def slope(self, y):
         return y > 0
@@ -64,8 +67,8 @@ class LeakyReLU(Activation):
     def __init__(self, leak=0.01):
         self.leak = leak
 
-    def f(self, x, out):
-        out[...] = array_module(x).where(x > 0, x, x * self.leak)
+    def f(self, x):
+        return array_module(x).where(x > 0, x, x * self.leak)
 
     def slope(self, y):
         return array_module(y).where(y > 0, y.dtype.type(1), y.dtype.type(self.leak))
@@ -80,9 +83,9 @@ class ELU(Activation):
     def __init__(self, alpha=1.0):
         self.alpha = alpha
 
-    def f(self, x, out):
+    def f(self, x):
         xp = array_module(x)
-        out[...] = xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
+        return xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
 
     def slope(self, y):
         return array_module(y).where(y > 0, y.dtype.type(1), y + y.dtype.type(self.alpha))
@@ -92,8 +95,8 @@ class Tanh(Activation):
     flows = True
     slope_in_c = "1 - y * y"
 
-    def f(self, x, out):
-        array_module(x).tanh(x, out=out)
+    def f(self, x, out=None):
+        return array_module(x).tanh(x, out=out)
 
     def slope(self, y):
         return 1 - y * y
@@ -105,8 +108,8 @@ class Sigmoid(Activation):
     flows = True
     slope_in_c = "y * (1 - y)"
 
-    def f(self, x, out):
-        out[...] = (1 + array_module(x).tanh(x / 2)) / 2
+    def f(self, x):
+        return (1 + array_module(x).tanh(x / 2)) / 2
 
     def slope(self, y):
         return y * (1 - y)

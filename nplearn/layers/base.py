@@ -10,6 +10,8 @@ A weighted layer is bilinear in its input and its weight. For any W of its weigh
 
 An unweighted layer has `backward` and its transpose `tangent`:  <tangent(v), d> = <v, backward(d)>.
 """
+from functools import cache
+from inspect import signature
 from typing import NamedTuple
 
 import numpy as np
@@ -179,8 +181,7 @@ class Weighted(Layer):
     def adjoint(self, d, W, shape):
         raise NotImplementedError  # abstract
 
-    def outer(self, x, d, out=None):
-        """dW; written into `out` where that is given and saves a copy."""
+    def outer(self, x, d):                              # may take out=None: where dW is wanted, which saves a copy
         raise NotImplementedError  # abstract
 
     def weight_shape(self, n_out):
@@ -228,9 +229,9 @@ class Weighted(Layer):
 
     def collect(self, x, d, tape):
         """Gradients of weight and bias from input x and delta d."""
-        tape.add(self.weight, self.outer(x, d, out=tape.room(self.weight)))
+        tape.add(self.weight, self.outer(x, d, **into(tape, self.weight, type(self).outer)))
         if self.bias:
-            tape.add(self.bias, self.over_bias(d, out=tape.room(self.bias)))
+            tape.add(self.bias, self.over_bias(d, **into(tape, self.bias, type(self).over_bias)))
 
     def over_bias(self, d, out=None):
         """d summed over samples and over the axes that one bias serves; in `out` where given."""
@@ -274,6 +275,16 @@ class Weighted(Layer):
         """B' W on the output axis: W with n output channels, B (n, N) -> N output channels."""
         xp, axis = array_module(W), self.out_axis
         return xp.moveaxis(xp.tensordot(B, W, axes=(0, axis)), 0, axis)
+
+
+def into(tape, param, act):
+    """{"out": where the Param's gradient is wanted} for a function that takes it."""
+    return {"out": tape.room(param)} if takes_out(act) else {}
+
+
+@cache
+def takes_out(act):
+    return "out" in signature(act).parameters
 
 
 def whole(where, name, x, least=1):

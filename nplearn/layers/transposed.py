@@ -57,8 +57,8 @@ class Transposed(Weighted):
     def adjoint(self, d, W, shape):
         return self.layer.apply(d, W)
 
-    def outer(self, x, d, out=None):
-        return self.layer.outer(d, x, out)
+    def outer(self, x, d):
+        return self.layer.outer(d, x)
 
     def widen(self, W, B):
         """B' on the channels within the last axis (of a locally connected layer it holds taps times channels)."""

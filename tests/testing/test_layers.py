@@ -132,7 +132,7 @@ class ForgotTranspose(Dense):
 
 
 class ScalesOuter(Dense):
-    def outer(self, x, d, out=None):
+    def outer(self, x, d):
         return super().outer(x, d) / len(x)
 
 
@@ -147,7 +147,7 @@ class MixesDouble(Dense):
 
 
 class GradientOff(Dense):
-    def over_bias(self, d, out=None):
+    def over_bias(self, d):
         return super().over_bias(d) * 1.00001
 
 
