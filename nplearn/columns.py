@@ -68,7 +68,7 @@ def cut(n, column_bytes):
     else:
         preferred, least, most = min(64, max(16, 16 * round(1.5 * CACHE / column_bytes / 16))), 8, 64
     fits = [nb for nb in range(least, most + 1) if n % nb == 0]
-    return min(fits, key=lambda nb: (abs(nb - preferred), -nb)) if fits else n
+    return min(fits, key=lambda nb: (abs(nb - preferred), nb)) if fits else n
 
 
 def count(x):

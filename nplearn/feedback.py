@@ -12,6 +12,7 @@ its output and W its weight:
 """
 from nplearn.backend import array_module
 from nplearn.columns import everywhere, nothing_like, over_channels
+from nplearn.kernels.lanes import call
 from nplearn.params import Param
 
 
@@ -93,6 +94,7 @@ class Product(Feedback):
     once a batch (cheaper where a weight is used often, as in convolutions), else both products are taken per sample.
     """
 
+    flows = True
     says = "a learned path B R through an intermediate population"
 
     def __init__(self, lift, lower, collapsed=False, mask=None):
@@ -142,12 +144,14 @@ class Broadcast(Feedback):
     signal      a function of the tape -> (T, K, nb); the output error for direct feedback alignment
     """
 
+    flows = True
+
     def __init__(self, B, signal, flat):
         self.matrix, self.signal, self.flat = B, signal, flat
         self.says = f"the output error through a fixed random matrix {'x'.join(map(str, B.shape))}"
 
     def carry(self, layer, d, x, tape):
-        e = self.signal(tape)
+        e = call(self.signal, tape)
         if self.flat:
             return over_channels(self.matrix.T, e).reshape(x.shape)
         return layer.adjoint(everywhere(e, layer.out_shape), self.matrix, x.shape)

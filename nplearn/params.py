@@ -44,6 +44,17 @@ class Arena:
             self.value[s], self.grad[s] = p.value.ravel(), p.grad.ravel()
             p.value, p.grad = self.value[s].reshape(p.value.shape), self.grad[s].reshape(p.grad.shape)
 
+    def pieces(self):
+        """[(value, grad, slice)] to walk: the whole, cut where a Param was given another's gradient for its own."""
+        xp, found, start = array_module(self.value), [], 0
+        for p, s in zip(self.params, self.slices, strict=True):
+            if not xp.shares_memory(p.grad, self.grad[s]) and p.grad.size:
+                found += [(self.value[start:s.start], self.grad[start:s.start], slice(start, s.start)),
+                          (self.value[s], p.grad.reshape(-1), s)]
+                start = s.stop
+        found.append((self.value[start:], self.grad[start:], slice(start, self.value.size)))
+        return [piece for piece in found if piece[0].size]
+
     @property
     def nbytes(self):
         return self.value.nbytes

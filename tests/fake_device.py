@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 PLAIN = ("shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes", "flags")
-LACKS = """block einsum_path frompyfunc geomspace insert isnat matvec nanpercentile nanquantile ndenumerate nditer polyder
-           polydiv polyint spacing unstack vecdot vecmat""".split()              # of NumPy 2.4's, by CuPy 14.2
+LACKS = """block einsum_path frompyfunc geomspace insert isnat matvec nanpercentile nanquantile ndenumerate nditer
+           polyder polydiv polyint spacing unstack vecdot vecmat""".split()              # of NumPy 2.4's, by CuPy 14.2
 crossings = Counter()                                   # of the border between host and device, by their kind
 _allocated = WeakValueDictionary()                      # address: the array that owns the memory there
 

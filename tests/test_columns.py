@@ -42,7 +42,7 @@ def resnet_bytes():
 
 @pytest.mark.parametrize("n, column_bytes, nb", [
     (128, resnet_bytes(), 16),                          # 3 MiB / 192 KiB = 16
-    (128, 4 * 5 * 3 * 32 * 32, 64),                     # LeNet 5x5 on CIFAR: 51.2, so 48; 64 is as near as 32
+    (128, 4 * 5 * 3 * 32 * 32, 32),                     # LeNet 5x5 on CIFAR: 51.2, so 48; 32 is as near as 64
     (128, 4 * 3 * 64 * 56 * 56, 4),                     # 2.3 MiB a sample: more than half the cache
     (100, resnet_bytes(), 20),                          # divisors of 100 in 8..64: 10, 20, 25, 50
     (127, resnet_bytes(), 127),                         # a prime: one chunk
@@ -68,7 +68,7 @@ def test_a_nets_column_bytes_are_those_of_its_largest_convolution():
     assert mlp().build((28, 28, 1)).column_bytes == 0
     five = Sequential(conv1=Conv2d(6, 5, padding=0), relu=ReLU(), pool=MaxPool2d(2), conv2=Conv2d(16, 5, padding=0),
                       flatten=Flatten(), fc=Dense(10)).build((32, 32, 3))
-    assert c.cut(128, five.column_bytes) == 64
+    assert c.cut(128, five.column_bytes) == 32
 
 
 # -- what rules and metrics ask ----------------------------------------------------------------------------------------

@@ -62,3 +62,17 @@ def test_a_param_says_what_it_is():
     assert repr(param) == "Param(?, 3x2, bias)"
     param.path = "fc.bias"
     assert repr(param) == "Param(fc.bias, 3x2, bias)"
+
+
+def test_an_arena_is_walked_in_one_piece_unless_gradients_are_anothers():
+    arena, other = Arena([Param(np.full(n, float(n))) for n in (3, 20, 5, 8)]), Param(np.zeros(5))
+    assert [(piece.start, piece.stop) for _, _, piece in arena.pieces()] == [(0, arena.value.size)]
+    arena.params[2].grad = other.grad
+    other.grad[...] = 7
+    pieces = arena.pieces()
+    assert [n for _, _, piece in pieces for n in range(piece.start, piece.stop)] == list(range(arena.value.size))
+    for value, grad, piece in pieces:
+        assert np.shares_memory(value, arena.value[piece]) and value.shape == grad.shape
+        assert np.shares_memory(grad, other.grad) == (piece == arena.slices[2])
+    arena.params[0].grad = arena.params[0].grad.copy()  # at the very start too
+    assert arena.pieces()[0][2] == arena.slices[0]

@@ -5,7 +5,8 @@
     dx = scale / sqrt(v + eps) (d - mean(d) - z mean(d z))        dscale = sum d z        dshift = sum d
 
 z is never made: y and dx are one number per channel times x (and d) plus another, and v = mean(x x) - mu^2. Where mu is
-far above the deviation that loses digits, so there x is centred first (on a GPU always, which asks nothing back).
+far above the deviation that loses digits, so there x is centred first (on a GPU always, which asks nothing back; but
+for float32 not by our own kernels there, which add and multiply in float64).
 
 The way down is exact, through mean and variance, under every rule. In mode "train" running statistics follow:
 r <- r + momentum (batch - r), the variance with m / (m - 1) as in PyTorch; without a tape they are used instead.

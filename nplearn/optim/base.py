@@ -72,8 +72,8 @@ class Optimiser(ABC):
         n, dtype = arena.value.size, arena.value.dtype
         self.slots = {name: workspace.zeros(self.xp, (n,), dtype) for name in self.slot_names()}
         size = max(1, BLOCK if self.xp is np else n)    # on a GPU launches cost, not cache
-        cuts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
-        self.blocks = [(arena.value[cut], arena.grad[cut], cut) for cut in cuts]
+        self.blocks = [(W[i:i + size], G[i:i + size], slice(whole.start + i, min(whole.start + i + size, whole.stop)))
+                       for W, G, whole in arena.pieces() for i in range(0, W.size, size)]
         self.projects = any(param.project for param in arena.params)
         spares = self.uses("decay") and not all(map(self.decays, arena.params))
         self.mask = arena.where(self.decays) if spares else None

@@ -27,6 +27,7 @@ from nplearn.rules.checks import number, outputs
 
 
 class DirectFeedbackAlignment(Rule):
+    flows = True
     idea = "the output error goes straight to every hidden layer through a fixed random matrix"
     paper = "Nokland 2016"
     keeps, learns_when = "B, fixed", "W every step"

@@ -24,7 +24,8 @@ class KolenPollack(Rule):
     def feedback(self, layer, rng):
         return Matrix(layer.draw(rng), learns=True)
 
-    def learn(self, net, tape):
-        for layer in self.layers:
-            layer.feedback.matrix.grad[...] = layer.weight.grad     # raw: before decay and momentum
-        super().learn(net, tape)
+    def attach(self, net, seed=0, layers=None):
+        super().attach(net, seed, layers)
+        for layer in self.layers:                       # one gradient for both, before decay and momentum
+            layer.feedback.matrix.grad = layer.weight.grad
+        return self

@@ -26,6 +26,8 @@ from nplearn.rules.checks import number
 class Signed(Feedback):
     """M sign(W), where `magnitude(layer, tape)` is M; `kept` is M when it is fixed."""
 
+    flows = True
+
     def __init__(self, magnitude, kept=None):
         self.magnitude, self.kept = magnitude, kept
         self.says = "the signs of W, magnitudes of its own"
