@@ -118,7 +118,7 @@ def draw_rows(draw, x):
 def over_channels(B, d):
     """B (p, q) times the channel axis of d: (T, q, nb) -> (T, p, nb), (T, H, q, W, nb) -> (T, H, p, W, nb)."""
     if len(d) == 1 and d.ndim == 3:
-        return B @ d
+        return (B @ d[0])[None]                         # of two matrices, which CuPy does not copy
     xp, flat = array_module(d), d if d.ndim == 3 else d.reshape(*d.shape[:3], -1)
     out = empty(xp, (*flat.shape[:-2], len(B), flat.shape[-1]), d.dtype)
     lanes.share(len(d), lambda t: xp.matmul(B, flat[t], out=out[t]))

@@ -46,6 +46,9 @@ def count():
 def share(T, work):
     """Call work(t) for every chunk t of T, over all lanes; now, or in a flow when lanes meet."""
     global _chunks
+    if T == 1 and not _works:                           # small nets: no detours
+        work(0)
+        return
     if _works and T != _chunks:
         meet()
     if not _flowing or T <= 1:
@@ -62,6 +65,11 @@ def total(T, part, out=None):
 
     out  where the sum is to be by the time lanes meet; it is returned as it is
     """
+    if T == 1 and not _works:
+        if out is None:
+            return part(0)
+        out[...] = part(0)
+        return out
     parts = [None] * T
 
     def one(t):

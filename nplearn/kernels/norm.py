@@ -1,12 +1,22 @@
-"""Per channel over a whole batch: sums, and the two affine maps that batch normalisation is made of.
+"""Per channel over a whole batch: sums, and the passes of batch normalisation.
 
-Sums are exact enough for both: runs of a row are added in the array's precision, their totals in float64, chunk by
-chunk, so that they do not depend on lanes.
+    z = (x - mu) / sqrt(v + eps) is never made: y and dx are one number per channel times x (and d) plus another, and
+    v = mean(x x) - mu^2. Where mu is far above the deviation that loses digits, so there x is centred first (on a GPU
+    always, which asks nothing back; but for float32 not by our own kernels there, which add and multiply in float64).
+
+Sums are exact enough for that: runs of a row are added in the array's precision, their totals in float64, chunk by
+chunk, so that they do not depend on lanes. What a pass keeps for the way back is (x, centre, inverse): z is
+(x - centre) inverse, with two numbers (C,) a channel.
 """
+import numpy as np
+
 from nplearn.backend import array_module
 from nplearn.kernels import lanes
 from nplearn.kernels.gpu import launch
 from nplearn.kernels.gpu import norm as fused
+
+
+FAR = 5                                                 # deviations that a mean may be off zero, for float32
 
 
 def channel_sums(x, y):
@@ -24,6 +34,8 @@ def channel_sums(x, y):
 
 def channel_sum(x, out=None):
     """Sum of x over samples and positions, (C,) float64; in `out` where given."""
+    if launch.serves(x):
+        return lanes.total(1, lambda t: fused.channel_sums(x, x)[0], out)
     ones = run_of_ones(x)
     return lanes.total(len(x), lambda t: (rows(x[t]) @ ones).sum(axis=0, dtype="float64"), out)
 
@@ -48,6 +60,52 @@ def affine(x, gain, shift):
         xp.multiply(x, gain, out=out)
         out += shift
     return lanes.chunkwise(one, x)
+
+
+def normalise(x, scale, shift, eps, running=None):
+    """(y, x, centre, inverse): scale z + shift, and what is kept. `running` is None or (mean, variance, momentum),
+    of which the first two follow the batch's, the variance with m / (m - 1)."""
+    if launch.serves(x, scale) and x.dtype == "float32":
+        y, *kept = fused.forward(x, scale, shift, eps, *(running or ()))
+        return y, x, *kept
+    m = x.size // len(scale)
+    mean, variance, x, centre = moments(x, m)
+    if running:
+        follows, spread, momentum = running
+        follows += momentum * (mean - follows)
+        spread += momentum * (variance * m / max(1, m - 1) - spread)
+    inverse = 1 / (variance + eps) ** 0.5
+    gain = scale * inverse
+    return affine(x, gain, shift - centre * gain), x, centre, inverse
+
+
+def moments(x, m):
+    """Mean and variance of the batch; x itself and its mean, or x centred and a mean of about 0."""
+    total, squares = channel_sums(x, x)
+    mean = total / m
+    variance = squares / m - mean * mean
+    if array_module(x) is np and (mean * mean <= FAR ** 2 * variance).all():
+        return mean, variance, x, mean
+    x = affine(x, array_module(x).ones_like(mean), -mean)
+    total, squares = channel_sums(x, x)
+    return mean + total / m, squares / m - (total / m) ** 2, x, total / m
+
+
+def dots(d, x, centre, inverse):
+    """(sum of d, sum of d z), each (C,) float64."""
+    if launch.serves(d, x):
+        return fused.sums(d, x, centre, inverse)
+    sum_d, sum_dx = channel_sums(d, x)
+    return sum_d, (sum_dx - centre * sum_d) * inverse
+
+
+def jacobian(d, x, centre, inverse, scale, sum_d, sum_dz):
+    """scale inverse (d - mean(d) - z mean(d z)): d without what is common to batch mean and variance."""
+    if launch.serves(d, x, scale):
+        return fused.through(d, x, scale, centre, inverse, sum_d, sum_dz)
+    m = d.size // len(scale)
+    slope = -inverse * sum_dz / m
+    return affine_of_two(d, x, scale * inverse, slope, -sum_d / m - slope * centre)
 
 
 def affine_of_two(d, x, gain, slope, shift):

@@ -4,7 +4,7 @@
     gemm.py         products of stacks of matrices that may overlap        for  matmul in kernels/conv.py
     columns.py      a convolution's shifted copies in one launch                windows in kernels/conv.py
     local.py        patches of a locally connected layer and the way back       kernels/local.py
-    norm.py         sums per channel, batch normalisation up and down           kernels/norm.py, layers/norm.py
+    norm.py         sums per channel, batch normalisation up and down           kernels/norm.py
     window.py       a sliding window as kernels are told of it
     pool.py         max pooling up and down                                     kernels/pool.py
     activation.py   an error times an activation's slope                        times_slope in layers/activation.py

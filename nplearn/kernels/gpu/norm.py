@@ -4,9 +4,9 @@
     total         both sums over p                                            channel_sums in kernels/norm.py
     affine        gain x + shift                                              affine in kernels/norm.py
     moments       both sums over p -> mean, 1 / sqrt(v + eps), and the running statistics move
-    normalise     scale (x - mean) / sqrt(v + eps) + shift                    BatchNorm.forward
-    backward      both sums over p -> sum d, sum d z                          BatchNorm.sums
-    through       scale / sqrt(v + eps) (d - mean(d) - z mean(d z))           BatchNorm.through
+    normalise     scale (x - mean) / sqrt(v + eps) + shift                    normalise in kernels/norm.py
+    backward      both sums over p -> sum d, sum d z                          dots in kernels/norm.py
+    through       scale / sqrt(v + eps) (d - mean(d) - z mean(d z))           jacobian in kernels/norm.py
 
 x is (T, F, nb) or (T, H, C, W, nb): R = T or T H rows of C channels of L = nb or W nb entries. Everything is added and
 multiplied in float64 and rounded once. For float32 that makes centring unnecessary, wherever the mean lies: products of
@@ -143,7 +143,7 @@ def affine(x, gain, shift):
     return y
 
 
-def forward(x, scale, shift, eps, momentum=0.0, mean=None, variance=None):
+def forward(x, scale, shift, eps, mean=None, variance=None, momentum=0.0):
     """Batch normalisation of x: (y, the batch's mean, 1 / sqrt(v + eps)); `mean` and `variance` move if given."""
     part, xp, (R, C, L) = parts(x, x), array_module(x), sizes(x)
     centre, inverse = xp.empty(C, "float64"), xp.empty(C, "float64")
