@@ -1,7 +1,8 @@
 """Where the time of one step goes, by kind: one lane, one BLAS thread.
 
 Functions and methods that do a kind of work are wrapped for the time being. A clock runs for one kind at a time, the
-innermost that is wrapped, so that the kinds add up to the step; what is left is Python between them.
+innermost that is wrapped, so that the kinds add up to the step; what is left is Python between them. Work that layers
+put off until lanes meet counts as the kind that asked for it.
 """
 import importlib
 import time
@@ -36,6 +37,7 @@ WRAPPED = {                                             # of a class, its subcla
     "optimiser": ("nplearn.optim.base:Optimiser.step",),
     "conversion of the batch": ("nplearn.tape:Tape.begin",),
 }
+SHARE = "nplearn.kernels.lanes", "nplearn.layers.shortcut"              # modules that hold the function `share`
 
 
 class Clock:
@@ -60,6 +62,10 @@ class Clock:
                 self.kinds.pop()
         return timed
 
+    def put_off(self, share):
+        """`lanes.share`, whose works carry the kind that shares them."""
+        return lambda T, work: share(T, self.wrap(self.kinds[-1], work))
+
 
 def places(path):
     """[(owner, name)]: where what "module:name" or "module:Class.method" names is defined; SettingError if nowhere."""
@@ -82,8 +88,11 @@ def places(path):
 def wrapped(clock):
     """All of WRAPPED tells the clock, for the time being."""
     all_ = {(owner, name): kind for kind, paths in WRAPPED.items() for path in paths for owner, name in places(path)}
-    before = [(owner, name, vars(owner).get(name)) for owner, name in all_]
+    sharing = [importlib.import_module(name) for name in SHARE]
+    before = [(owner, name, vars(owner).get(name)) for owner, name in (*all_, *((m, "share") for m in sharing))]
     try:
+        for module in sharing:
+            module.share = clock.put_off(module.share)
         for (owner, name), kind in all_.items():
             setattr(owner, name, clock.wrap(kind, getattr(owner, name)))
         yield

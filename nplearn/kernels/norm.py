@@ -15,7 +15,6 @@ from nplearn.kernels import lanes
 from nplearn.kernels.gpu import launch
 from nplearn.kernels.gpu import norm as fused
 
-
 FAR = 5                                                 # deviations that a mean may be off zero, for float32
 
 
