@@ -33,7 +33,9 @@ class Signed(Feedback):
         self.says = "the signs of W, magnitudes of its own"
 
     def matrix(self, layer, tape):
-        return array_module(layer.weight.value).sign(layer.weight.value) * self.magnitude(layer, tape)
+        M = array_module(layer.weight.value).sign(layer.weight.value)
+        M *= self.magnitude(layer, tape)
+        return M
 
     def carry(self, layer, d, x, tape):
         return layer.adjoint(d, self.matrix(layer, tape), x.shape)
