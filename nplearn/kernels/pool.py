@@ -30,19 +30,19 @@ def max_backward(d, x, y, window):
     dx, tiled = workspace.empty_like(x), window.tiles(H, W)
 
     def one(t):
-        left, won = d[t].copy(), xp.empty(y.shape[1:], bool)
-        if not tiled:
-            dx[t] = 0
+        left, won = d[t], xp.empty(y.shape[1:], bool)
+        if tiled:                                       # each entry of dx is seen once: written there and then
+            for _, _, _, _, in_h, in_w in window.taps(H, W):
+                place = dx[t, in_h, :, in_w]
+                xp.multiply(left, xp.equal(x[t, in_h, :, in_w], y[t], out=won), out=place)
+                left = left - place
+            return
+        left, dx[t] = left.copy(), 0
         for _, _, out_h, out_w, in_h, in_w in window.taps(H, W):
-            rest, hit, place = left[out_h, :, out_w], won[out_h, :, out_w], dx[t, in_h, :, in_w]
-            xp.equal(x[t, in_h, :, in_w], y[t, out_h, :, out_w], out=hit)
-            if tiled:                                   # each entry of dx is written once, here
-                xp.multiply(rest, hit, out=place)
-                rest -= place
-            else:
-                taken = rest * hit
-                place += taken
-                rest -= taken
+            rest, hit = left[out_h, :, out_w], won[out_h, :, out_w]
+            taken = rest * xp.equal(x[t, in_h, :, in_w], y[t, out_h, :, out_w], out=hit)
+            dx[t, in_h, :, in_w] += taken
+            rest -= taken
     lanes.share(T, one)
     return dx
 

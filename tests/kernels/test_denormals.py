@@ -76,8 +76,9 @@ print(first, min(later[-5:]), int(tiny.sum()))
 @needs_x86
 @pytest.mark.long
 def test_a_net_with_dead_units_keeps_its_step_time_through_forty_epochs():
-    """The oracle is the same run with denormals kept: there they are met, and steps take longer."""
+    """Flushed there are none and the time stays; kept, the same run ends with many (what they cost is the processor's
+    affair: from nothing to a hundredfold)."""
     first, last, denormals = map(float, answer(FORTY_EPOCHS))
-    kept_first, kept_last, kept = map(float, answer(FORTY_EPOCHS, NPLEARN_DENORMALS="keep"))
     assert denormals == 0 and last < 1.3 * first
-    assert kept > 1000 and kept_last > 1.5 * kept_first
+    _, _, kept = map(float, answer(FORTY_EPOCHS, NPLEARN_DENORMALS="keep"))
+    assert kept > 1000

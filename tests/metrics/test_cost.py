@@ -659,8 +659,8 @@ def conv_net():
 def times(calls, rounds):
     """{call: seconds of one product of these operands, alone and as they lay}: the best of interleaved rounds."""
     def laid_out(shape, strides):
-        room = workspace.empty(np, 1 + sum((n - 1) * abs(step) // 4 for n, step in zip(shape, strides, strict=True)),
-                               np.float32)
+        size = 1 + sum((n - 1) * abs(step) // 4 for n, step in zip(shape, strides, strict=True))
+        room = workspace.empty(np, (size,), np.float32)
         room[...] = rng.standard_normal(room.shape)
         return np.lib.stride_tricks.as_strided(room, shape, [abs(step) for step in strides])
 
