@@ -144,7 +144,7 @@ def parsed():
     options.rounds = options.rounds if options.rounds is not None else 3 if options.quick else 10
     options.patience = options.patience if options.patience is not None else 1.0 if options.quick else 5.0
     for name, least in (("rounds", 1), ("threads", 1), ("patience", 0)):
-        if not getattr(options, name) >= least:
+        if not least <= getattr(options, name) < float("inf"):
             raise SettingError(f"--{name}", getattr(options, name), f"{least} or more", "change it")
     given = list(dict.fromkeys(options.nets.split(","))) if options.nets is not None else []
     options.nets = [one_of("--nets", net, NETS) for net in given] or list(QUICK if options.quick else NETS)

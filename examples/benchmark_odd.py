@@ -32,21 +32,21 @@ def lenet(*sizes):
 def conv(kernel=3, size=(32, 32), batch=128, **options):
     def make(threads):
         net = Sequential(Conv2d(CHANNELS, kernel, **options)).build((*size, CHANNELS), seed=0)
-        step, _ = ours.piece_step(net, batch, threads=threads)
-        return step, operations(net, batch)
+        counted = operations(net, batch)                # first: it attaches a rule of its own
+        return ours.piece_step(net, batch, threads=threads)[0], *counted
     return make
 
 
 def whole(net, sizes, threads):
-    step, _ = ours.whole_step(net, sizes, threads=threads)
-    return step, sum(operations(net, n) for n in sizes)
+    counted = map(sum, zip(*[operations(net, n) for n in sizes], strict=True))
+    return ours.whole_step(net, sizes, threads=threads)[0], *counted
 
 
 def operations(net, n):
-    """Of backprop's step on n samples: multiply-adds, and A_BYTE for every byte moved."""
+    """Of backprop's step on n samples: multiply-adds and A_BYTE for every byte moved; the multiply-adds alone."""
     inputs, targets = (np.zeros((n, *outside(shape)), np.float32) for shape in (net.in_shape, net.out_shape))
     found = cost(net, Backprop().attach(net), SquaredError(), inputs, targets, SGD(net.arena, 1e-4, momentum=0.9))
-    return found.total.multiply_adds + A_BYTE * found.total.bytes
+    return found.total.multiply_adds + A_BYTE * found.total.bytes, found.total.multiply_adds
 
 
 CASES = {                                               # the first of each kind is the regular one
@@ -70,21 +70,23 @@ CASES = {                                               # the first of each kind
 
 def case(kind, name, threads):
     """(step, operations) of one case."""
-    return CASES[kind][name](threads)
+    return CASES[kind][name](threads)[:2]
 
 
 def measure(rounds, threads, patience):
-    """{kind: {case: times what its operation count suggests}}; prints the table."""
+    """{kind: {case: times what multiply-adds and bytes suggest}}; prints the table, multiply-adds alone beside it."""
     found = {}
-    print("| case | ms | million operations | times what they suggest | |\n|---|---|---|---|---|")
+    print("| case | ms | million multiply-adds | times what they suggest | with bytes | |\n|---|---|---|---|---|---|")
     for kind, cases in CASES.items():
         racers = {name: Candidate("odd", kind, name) for name in cases}
         timings = race(list(racers.values()), rounds, threads, patience).timings
         each = {name: timings[c] for name, c in racers.items()}
-        regular = each[next(iter(each))]
-        found[kind] = {name: times_suggested(one, regular) for name, one in each.items()}
-        for name, one in each.items():
-            print(row(kind, name, one, found[kind][name], one is regular), flush=True)
+        alone = {name: one._replace(work=cases[name](threads)[2]) for name, one in each.items()}
+        regular = next(iter(each))
+        found[kind] = {name: times_suggested(one, each[regular]) for name, one in each.items()}
+        for name, one in alone.items():
+            print(row(kind, name, one, times_suggested(one, alone[regular]), found[kind][name], name == regular),
+                  flush=True)
     return found
 
 
@@ -93,6 +95,7 @@ def times_suggested(one, regular):
     return (one.best / one.work) / (regular.best / regular.work)
 
 
-def row(kind, name, one, times, regular):
+def row(kind, name, one, alone, times, regular):
     remark = "regular" if regular else "SLOWER THAN ITS WORK" if times > LIMIT else ""
-    return f"| {kind}, {name} | {1e3 * one.best:.3f} | {one.work / 1e6:.2f} | {times:.2f} | {remark} |"
+    return (f"| {kind}, {name} | {1e3 * one.best:.3f} | {one.work / 1e6:.2f} | {alone:.2f} | {times:.2f} "
+            f"| {remark} |")

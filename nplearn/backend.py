@@ -49,7 +49,7 @@ class Device:
 
 
 def _cupy(index):
-    install = "pip install 'nplearn[gpu12]' (CUDA 12) or 'nplearn[gpu13]' (CUDA 13), or use --device cpu"
+    install = "pip install -e '.[gpu12]' (CUDA 12) or '.[gpu13]' (CUDA 13), or use --device cpu"
     try:
         import cupy
     except ImportError as error:

@@ -86,12 +86,6 @@ def beside(values, x):
     return values.reshape(values.shape[0], *(1,) * (x.ndim - 2), values.shape[-1])
 
 
-def sample_norms(x):
-    """(T, ..., nb) -> (T, nb): each sample's Euclidean norm."""
-    flat = x.reshape(x.shape[0], -1, x.shape[-1])
-    return array_module(x).sqrt((flat * flat).sum(axis=1))
-
-
 def one_hot(labels, n, dtype):
     """Class labels (T, nb) -> (T, n, nb), one at the label."""
     xp = array_module(labels)
@@ -119,10 +113,14 @@ def over_channels(B, d):
     """B (p, q) times the channel axis of d: (T, q, nb) -> (T, p, nb), (T, H, q, W, nb) -> (T, H, p, W, nb)."""
     if len(d) == 1 and d.ndim == 3:
         return (B @ d[0])[None]                         # of two matrices, which CuPy does not copy
-    xp, flat = array_module(d), d if d.ndim == 3 else d.reshape(*d.shape[:3], -1)
-    out = empty(xp, (*flat.shape[:-2], len(B), flat.shape[-1]), d.dtype)
-    lanes.share(len(d), lambda t: xp.matmul(B, flat[t], out=out[t]))
-    return out if d.ndim == 3 else out.reshape(*out.shape[:3], *d.shape[3:])
+    xp = array_module(d)
+    if d.ndim == 3:
+        out, flat = empty(xp, (len(d), len(B), d.shape[-1]), d.dtype), lambda x: x
+    else:
+        T, H, _, W, nb = d.shape
+        out, flat = empty(xp, (T, H, len(B), W, nb), d.dtype), lambda x: x.reshape(H, -1, W * nb)
+    lanes.share(len(d), lambda t: xp.matmul(B, flat(d[t]), out=flat(out[t])))
+    return out
 
 
 def everywhere(v, shape):

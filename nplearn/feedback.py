@@ -113,7 +113,7 @@ class Product(Feedback):
 
     def mixed(self, layer, d, tape):
         """B' d, which both ways want."""
-        return tape.once(d, lambda: layer.mix(d, self.lift))
+        return tape.once(layer, d, lambda: layer.mix(d, self.lift))
 
     def gather(self, layer):
         """The gradient of `lower` from the whole batch's weight gradient, where the path is collapsed."""

@@ -33,7 +33,7 @@ class Tape:
     exact = False           # walk through each layer's exact feedback instead of the one it holds
     collects = True         # fill gradients on the way down
     records = False         # keep every delta of the walk in `deltas`
-    up = False         # read a layer's visits in forward order (for `tangent`)
+    up = False              # read a layer's visits in forward order (for `tangent`)
 
     def __init__(self, net, loss=None, mode="train"):
         self.net, self.loss, self.mode = net, loss, mode
@@ -110,7 +110,7 @@ class Tape:
     # -- what layers ask --------------------------------------------------------------------------------------------
 
     def keep(self, layer, value):
-        """Remember `value` for this visit of `layer`."""
+        """Remember `value` for this visit of `layer`; an array in it may be unwritten until the pass has returned."""
         self.kept.setdefault(layer, []).append(value)
 
     def seen(self, layer):
@@ -151,14 +151,14 @@ class Tape:
         """Where the gradient that is about to be added may be computed to save a copy; None if it is to be summed."""
         return None if param in self._visited else param.grad
 
-    def once(self, d, make):
-        """make() for the array d, or what it gave when last asked with that very array: for `collect` and `carry`."""
-        if self._made is None or self._made[0] is not d:
-            self._made = d, make()
-        return self._made[1]
+    def once(self, layer, d, make):
+        """make() for the delta d of a layer, or what it gave when last asked for both: for `collect` and `carry`."""
+        if self._made is None or self._made[0] is not layer or self._made[1] is not d:
+            self._made = layer, d, make()
+        return self._made[2]
 
     def record(self, layer, delta):
-        """Keep a delta for whoever asked (`records`)."""
+        """Keep a delta for whoever asked (`records`); it may be unwritten until the walk has returned."""
         if self.records:
             self.deltas.setdefault(layer, []).append(delta)
 

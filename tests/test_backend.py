@@ -71,7 +71,7 @@ def test_a_device_that_does_not_exist_is_refused(name):
 @pytest.mark.parametrize("name", ["gpu", "gpu:0", "gpu:3"])
 def test_without_cupy_the_gpu_says_what_to_install(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)      # an import of it fails
-    with pytest.raises(SettingError, match=r"CuPy is not installed.*nplearn\[gpu12\].*nplearn\[gpu13\]"):
+    with pytest.raises(SettingError, match=r"CuPy is not installed.*\.\[gpu12\].*\.\[gpu13\]"):
         Device(name)
 
 

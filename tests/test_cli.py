@@ -184,7 +184,7 @@ def test_what_the_parser_cannot_read_is_status_2_too(options, data, tmp_path, ca
 
 def test_gpu_without_cupy_says_what_to_install(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    refused(small(data, tmp_path / "out", "--device", "gpu"), capsys, "CuPy is not installed", "nplearn[gpu12]")
+    refused(small(data, tmp_path / "out", "--device", "gpu"), capsys, "CuPy is not installed", ".[gpu12]")
 
 
 def test_a_net_too_large_for_its_input_names_the_layer(tmp_path, capsys):

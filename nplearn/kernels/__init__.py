@@ -1,1 +1,1 @@
-"""Array functions without state of their own: all that knows about strides and speed, and nothing about rules."""
+"""Array functions: all that knows about strides, speed, threads and scratch memory, and nothing about rules."""

@@ -21,11 +21,14 @@ from nplearn.kernels.gpu import columns as shifted
 from nplearn.kernels.gpu import gemm, launch
 from nplearn.kernels.workspace import CACHE
 
+UNPACKED = 10**6                                        # multiply-adds up to which OpenBLAS 0.3 does not pack operands
+
 
 def windows(x, window, groups=1, band=None):
     """x (H, C, W, nb) -> (G, R, kh*kw*C/G, W'*nb) for the R output rows of `band`, a slice (all of them when None).
 
-    A view of the shifted copies where dilation allows; it holds until the thread asks for such a view again.
+    A view: of x itself where kernel and stride are 1, else of shifted copies, which hold until this thread asks again
+    for the same shape, window and number of rows; a copy of those where rows are dilated.
     """
     xp, (H, C, W, nb), (top, _) = array_module(x), x.shape, window.pads[0]
     first, last = (0, window.out(H, W)[0]) if band is None else (band.start, band.stop)
@@ -41,7 +44,7 @@ def windows(x, window, groups=1, band=None):
     high = max(low, high)
     copies[:, :low], copies[:, high:] = 0, 0
     x = x[start + low:start + high].reshape(high - low, groups, C // groups, W, nb).swapaxes(0, 1)
-    if window.pads[1] == (0, 0):                        # kernel columns see alike: their copies are one
+    if window.pads[1] == (0, 0):                        # nothing at the sides: one strided assignment for all kw
         group, row, channel, column, item = x.strides
         steps = group, row, window.dilation[1] * column, channel, window.stride[1] * column, item
         copies[:, low:high] = xp.lib.stride_tricks.as_strided(x, copies[:, low:high].shape, steps)
@@ -52,8 +55,8 @@ def windows(x, window, groups=1, band=None):
 
 
 def room(xp, shape, dtype, window, groups, n):
-    """For n output rows: where each kernel column's copy goes and which input columns it sees, the windows as one view
-    over all copies, and the copies; the columns of padding at the sides stay zero."""
+    """For n output rows: [(place, seen)], where each kernel column's copy goes and which input columns it sees; the
+    windows (G, n, kh, kw C/G, W' nb), a view over all copies; the copies, whose padding at the sides stays zero."""
     (_, C, W, nb), (kh, kw), (s, dilation) = shape, window.kernel, (window.stride[0], window.dilation[0])
     rows, width = (n - 1) * s + (kh - 1) * dilation + 1, window.out(shape[0], W)[1]
     copies = workspace.zeros(xp, (groups, rows, kw, C // groups, width, nb), dtype)
@@ -66,7 +69,8 @@ def room(xp, shape, dtype, window, groups, n):
 
 
 def bands(x, window):
-    """Slices of output rows that together are all of a chunk's; few, and small enough for their columns to fit."""
+    """Slices that together are all output rows of a chunk x (H, C, W, nb): one where its columns take at most 3 CACHE
+    (on a GPU always), else so many that each takes about CACHE."""
     (H, C, W, nb), stride = x.shape, window.stride[0]
     h, w = window.out(H, W)
     row = stride * window.kernel[1] * C * w * nb * x.itemsize
@@ -85,7 +89,7 @@ def apply(x, W, window, groups=1):
 
 
 def convolve(x, W, window, groups, out):
-    """One chunk of `apply`, written into out (H', n_out, W', nb)."""
+    """One chunk of `apply`: x (H, C, W, nb), written into out (H', n_out, W', nb), which is contiguous."""
     h, n_out, w, nb = out.shape
     matrix, out = W.reshape(groups, 1, 1, n_out // groups, -1), out.reshape(h, groups, n_out // groups, w * nb)
     if gemm.serves(x):
@@ -99,8 +103,9 @@ def convolve(x, W, window, groups, out):
 
 @cache
 def tile_of(n, k, m):
-    """How many of n columns one product takes: OpenBLAS multiplies m x k x tile unpacked, and faster, if small."""
-    return part_of(n, 10**6 // (m * k))
+    """How many of n columns one product (m, k) @ (k, tile) takes: up to UNPACKED multiply-adds, which
+    is faster here."""
+    return part_of(n, UNPACKED // (m * k))
 
 
 def part_of(n, most):
@@ -109,12 +114,12 @@ def part_of(n, most):
 
 
 def tiles(matrices, tile):
-    """(..., K, N) -> (..., N / tile, K, tile), a view."""
+    """(..., K, N) -> (..., N / tile, K, tile), a view, so that it serves as `out` too."""
     return matrices.reshape(*matrices.shape[:-1], -1, tile).swapaxes(-3, -2)
 
 
 def outer(x, d, window, groups=1, out=None):
-    """x (T, H, C, W, nb), d (T, H', n_out, W', nb) -> dW (n_out, kh, kw, C/G), chunks added in their order."""
+    """x (T, H, C, W, nb), d (T, H', n_out, W', nb) -> dW (n_out, kh, kw, C/G), in `out` where given."""
     T, h, n_out, w, nb = d.shape
 
     def part(t):
@@ -129,22 +134,26 @@ def outer(x, d, window, groups=1, out=None):
 def product_sum(wide, narrow):
     """The sum over h of wide[:, h] @ narrow[:, h], (G, h, K, N) and (G, h, N, n) -> (G, K, n).
 
-    Where n is small and K is not, BLAS wants `narrow` contiguous, which here is a transpose, and both in tiles of N."""
+    `narrow` is a transposed view. Where n is small and K is not, OpenBLAS is up to 1.6 times faster on a contiguous
+    copy, both in tiles of N; the sizes below were measured."""
     if gemm.serves(wide):
         return gemm.matmul(wide, narrow).sum(axis=1)
     xp, (G, h, N, n) = array_module(wide), narrow.shape
     if 8 <= n <= 32 and wide.shape[2] >= 100:
         tile = part_of(N, 320 if n <= 16 else 64)
-        room = workspace.once(("narrow", xp, narrow.shape, narrow.dtype),
-                              lambda: workspace.empty(xp, narrow.shape, narrow.dtype))
-        room[...] = narrow
-        products = tiles(wide, tile) @ room.reshape(G, h, N // tile, tile, n)
+        copied = workspace.once(("narrow", xp, narrow.shape, narrow.dtype),
+                                lambda: workspace.empty(xp, narrow.shape, narrow.dtype))
+        copied[...] = narrow
+        products = tiles(wide, tile) @ copied.reshape(G, h, N // tile, tile, n)
         return products.reshape(G, -1, *products.shape[-2:]).sum(axis=1)
     return (wide @ narrow).sum(axis=1)
 
 
 def adjoint(d, W, shape, window, groups=1):
-    """d (T, H', n_out, W', nb), kernel W -> dx of `shape` (T, H, C, W, nb)."""
+    """d (T, H', n_out, W', nb), kernel W -> dx of `shape` (T, H, C, W, nb).
+
+    For each grid of inputs (`Window.grids`) a convolution of d with that grid's taps, turned round, channels in and out
+    exchanged; a grid that no tap sees is zero."""
     (T, H, _, width, _), (n_out, kh, kw, c) = shape, W.shape
     parts, m = [], n_out // groups
     for rows, columns, (down, across), part in window.grids(H, width):

@@ -11,11 +11,15 @@ there are is set once (`use`); one lane means a plain loop.
 
 Inside `flow()`, which containers use around their layers, work is put off: when lanes `meet()`, each takes its first
 chunk through everything that has gathered, while the chunk is in its cache, then the next. Whoever touches an array in
-any other way has to meet first. `total` without `out` does, and so does `call(act, ...)` for a method of an object
-whose own class does not say `flows = True`: that all it does with activations goes through this page. A subclass has
-to say so again, since what it overrides is its own.
+any other way (a reshape that copies is such a touch) has to meet first. `total` without `out` does, and so does
+`call(act, ...)` for a method of an object whose own class does not say `flows = True`: that all it does with
+activations goes through this page. A subclass has to say so again, since what it overrides is its own, and a layer one
+of whose methods was replaced on the object no longer counts as one that says so. What has gathered belongs to the
+thread that shared it. A work must not share work itself.
 """
+import os
 import threading
+from contextvars import copy_context
 from queue import SimpleQueue
 
 from nplearn.kernels.workspace import empty_like
@@ -23,9 +27,17 @@ from nplearn.kernels.workspace import empty_like
 MANY = 32                                               # works that may gather; their arrays are all alive till then
 
 _workers = []                                           # a queue of tasks for each lane beside the caller's own
-_done = SimpleQueue()                                   # what came of each task: None, or the error
-_flowing = False
-_chunks, _works, _sums = 0, [], []                      # what has gathered: works of so many chunks, sums to finish
+os.register_at_fork(after_in_child=_workers.clear)      # threads do not survive a fork
+
+
+class Gathered(threading.local):
+    """What this thread has put off: works of `chunks` chunks, and sums to finish after them."""
+
+    def __init__(self):
+        self.flowing, self.chunks, self.works, self.sums = False, 0, [], []
+
+
+_own = Gathered()
 
 
 def use(n):
@@ -45,27 +57,28 @@ def count():
 
 def share(T, work):
     """Call work(t) for every chunk t of T, over all lanes; now, or in a flow when lanes meet."""
-    global _chunks
-    if T == 1 and not _works:                           # small nets: no detours
+    own = _own
+    if T == 1 and not own.works:                        # small nets: no detours
         work(0)
         return
-    if _works and T != _chunks:
+    if own.works and T != own.chunks:
         meet()
-    if not _flowing or T <= 1:
+    if not own.flowing or T <= 1:
         _run(T, [work])
         return
-    _chunks = T
-    _works.append(work)
-    if len(_works) >= MANY:
+    own.chunks = T
+    own.works.append(work)
+    if len(own.works) >= MANY:
         meet()
 
 
 def total(T, part, out=None):
     """The sum of part(t) over the chunks, computed by all lanes and added in the order of chunks.
 
-    out  where the sum is to be by the time lanes meet; it is returned as it is
+    out  where the sum is to be, in its dtype; returned at once, filled when lanes meet
     """
-    if T == 1 and not _works:
+    own = _own
+    if T == 1 and not own.works:
         if out is None:
             return part(0)
         out[...] = part(0)
@@ -78,8 +91,8 @@ def total(T, part, out=None):
     if out is None:
         meet()
         return sum(parts[1:], parts[0])
-    _sums.append((out, parts))
-    if not _works:
+    own.sums.append((out, parts))
+    if not own.works:
         meet()
     return out
 
@@ -103,60 +116,64 @@ def add(a, b):
 
 def meet():
     """Do all that has gathered; raises what one of the works raised."""
-    global _works, _sums
-    works, sums, _works, _sums = _works, _sums, [], []
+    own = _own
+    works, sums, own.works, own.sums = own.works, own.sums, [], []
     if works:
-        _run(_chunks, works)
+        _run(own.chunks, works)
     for out, parts in sums:
         out[...] = sum(parts[1:], parts[0])
 
 
 class flow:
-    """`with flow():` puts work off until lanes meet, at the end of the outermost at the latest; flow(False) meets."""
+    """`with flow():` puts work off until lanes meet, at the end of the outermost at the latest. `with flow(False):`
+    lanes meet first, and inside nothing is put off. An error that leaves the outermost forgets what had gathered."""
 
     def __init__(self, on=True):
         self.on = on
 
     def __enter__(self):
-        global _flowing
-        self.before, _flowing = _flowing, self.on
+        self.before, _own.flowing = _own.flowing, self.on
         if not self.on:
             meet()
 
     def __exit__(self, kind, error, trace):
-        global _flowing, _works, _sums
-        _flowing = self.before
+        _own.flowing = self.before
+        if self.before:
+            return
         if error:
-            _works, _sums = [], []
-        elif not _flowing:
+            _own.works, _own.sums = [], []
+        else:
             meet()
 
 
 def call(act, *args):
     """act(*args), a method: in the flow if its object's own class says `flows`, else after lanes have met."""
-    if "flows" in vars(type(getattr(act, "__self__", None))):
+    owner = getattr(act, "__self__", None)
+    if "flows" in type(owner).__dict__ and getattr(owner, "as_written", True):
         return act(*args)
     with flow(False):
         return act(*args)
 
 
 def _run(T, works):
+    """All works on chunks 0 ... T - 1, each lane its range; raises the first lane's error after all have ended."""
     lanes = min(len(_workers) + 1, T)
     if lanes <= 1:
         for t in range(T):
             for work in works:
                 work(t)
         return
-    parts = [range(lane * T // lanes, (lane + 1) * T // lanes) for lane in range(lanes)]
+    parts, done = [range(lane * T // lanes, (lane + 1) * T // lanes) for lane in range(lanes)], SimpleQueue()
     for tasks, part in zip(_workers, parts[1:], strict=False):
-        tasks.put((works, part))
-    errors = [_part(works, parts[0]), *(_done.get() for _ in parts[1:])]
+        tasks.put((works, part, done, copy_context()))  # in the caller's context, which holds np.errstate
+    errors = [_part(works, parts[0]), *(done.get() for _ in parts[1:])]
     for error in errors:
         if error is not None:
             raise error
 
 
 def _part(works, part):
+    """All works on each chunk of `part` in turn; the error, if there was one."""
     try:
         for t in part:
             for work in works:
@@ -167,5 +184,7 @@ def _part(works, part):
 
 
 def _work(tasks):
+    """A worker's life: parts of works until None comes."""
     while (task := tasks.get()) is not None:
-        _done.put(_part(*task))
+        works, part, done, context = task
+        done.put(context.run(_part, works, part))

@@ -1,7 +1,8 @@
 """The three operators of a locally connected layer: a convolution's window, a matrix of its own at every position.
 
 x (T, H, C, W, nb); weights W (H', W', n_out, K), taps in (i, j, c) order, K = kh kw C; patches of an output row
-(T, W', K, nb). Weights are the traffic here, so lanes share out rows of outputs, not chunks:
+(T, W', K, nb). Weights are the traffic here, so lanes share out rows of outputs, not chunks; such work must not gather
+with that of other layers, so a layer made of it does not say `flows`:
 
     apply    a[h, w]  = W[h, w] patch[h, w]
     outer    dW[h, w] = d[h, w] patch[h, w]', over all samples
@@ -13,7 +14,7 @@ from nplearn.kernels import lanes, workspace
 from nplearn.kernels.gpu import launch
 from nplearn.kernels.gpu import local as fused
 
-PIECES = 8
+PIECES = 8                                              # of the map in `adjoint`: sums depend on it, so it is fixed
 
 
 def padded(x, window):

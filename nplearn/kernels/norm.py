@@ -1,8 +1,8 @@
 """Per channel over a whole batch: sums, and the passes of batch normalisation.
 
     z = (x - mu) / sqrt(v + eps) is never made: y and dx are one number per channel times x (and d) plus another, and
-    v = mean(x x) - mu^2. Where mu is far above the deviation that loses digits, so there x is centred first (on a GPU
-    always, which asks nothing back; but for float32 not by our own kernels there, which add and multiply in float64).
+    v = mean(x x) - mu^2. Where |mu| exceeds FAR deviations that loses digits, so x is centred first. On a GPU the plain
+    body always centres, as to ask would be a transfer; our float32 kernels there never do, as they add in float64.
 
 Sums are exact enough for that: runs of a row are added in the array's precision, their totals in float64, chunk by
 chunk, so that they do not depend on lanes. What a pass keeps for the way back is (x, centre, inverse): z is
@@ -19,20 +19,20 @@ FAR = 5                                                 # deviations that a mean
 
 
 def channel_sums(x, y):
-    """(sum of x, sum of x * y) over samples and positions, each (C,) float64, in one pass."""
+    """(sum of x, sum of x * y) of (T, C, nb) or (T, H, C, W, nb) over samples and positions, each (C,) float64."""
     if launch.serves(x, y):
         return fused.channel_sums(x, y)
     xp, ones = array_module(x), run_of_ones(x)
 
     def part(t):
         a, b = rows(x[t]), rows(y[t])
-        dots = xp.vecdot(a, b) if hasattr(xp, "vecdot") else (a * b).sum(axis=-1)       # CuPy has none
-        return xp.stack([a @ ones, dots]).sum(axis=1, dtype="float64")
+        squares = xp.vecdot(a, b) if hasattr(xp, "vecdot") else (a * b).sum(axis=-1)    # CuPy has none
+        return xp.stack([a @ ones, squares]).sum(axis=1, dtype="float64")
     return tuple(lanes.total(len(x), part))
 
 
 def channel_sum(x, out=None):
-    """Sum of x over samples and positions, (C,) float64; in `out` where given."""
+    """Sum of x over samples and positions, (C,), added in float64; rounded into `out` where given."""
     if launch.serves(x):
         return lanes.total(1, lambda t: fused.channel_sums(x, x)[0], out)
     ones = run_of_ones(x)
@@ -79,7 +79,8 @@ def normalise(x, scale, shift, eps, running=None):
 
 
 def moments(x, m):
-    """Mean and variance of the batch; x itself and its mean, or x centred and a mean of about 0."""
+    """(mean, variance, x, centre) of m entries a channel: x itself and its mean, or, where that is far off, x centred
+    and what is left of its mean."""
     total, squares = channel_sums(x, x)
     mean = total / m
     variance = squares / m - mean * mean
@@ -91,7 +92,7 @@ def moments(x, m):
 
 
 def dots(d, x, centre, inverse):
-    """(sum of d, sum of d z), each (C,) float64."""
+    """(sum of d, sum of d z), each (C,) float64: the gradients of shift and scale."""
     if launch.serves(d, x):
         return fused.sums(d, x, centre, inverse)
     sum_d, sum_dx = channel_sums(d, x)

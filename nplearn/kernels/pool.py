@@ -6,7 +6,7 @@ from nplearn.kernels.gpu import pool as fused
 
 
 def max_forward(x, window):
-    """The largest of each window; padding never wins. -> (T, H', C, W', nb)."""
+    """x (T, H, C, W, nb), the largest of each window -> (T, H', C, W', nb); padding never wins."""
     if launch.serves(x):
         return fused.max_forward(x, window)
     xp, (T, H, C, W, nb) = array_module(x), x.shape
@@ -23,7 +23,8 @@ def max_forward(x, window):
 
 
 def max_backward(d, x, y, window):
-    """d goes to the first tap (row by row) that reached the maximum, as in PyTorch."""
+    """d and y (T, H', C, W', nb) -> dx like x: d goes to the first tap (row by row) that reached the maximum, as in
+    PyTorch."""
     if launch.serves(d, x, y):
         return fused.max_backward(d, x, y, window)
     xp, (T, H, _, W, _) = array_module(x), x.shape

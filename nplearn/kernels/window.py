@@ -60,12 +60,15 @@ class Window(NamedTuple):
 def grids_of(n, out, kernel, stride, before, dilation):
     """`Window.grids` along one axis of n entries: a list of (inputs, taps, their number, pads, dilation).
 
-    Input r and tap i meet output o = (r + before - i dilation) / stride where that is whole: for the inputs whose
-    r + before leaves one remainder, every (stride / g)-th tap, with outputs dilation / g apart, g their common divisor.
+    Input r and tap i meet output o = (r + before - i dilation) / stride where that is whole. Inputs whose r + before
+    leaves one remainder are a grid, r + before = remainder + stride (q + skipped) for its q-th; it meets every
+    (stride / g)-th tap, g the common divisor of stride and dilation, from `first` on, of which p is the p-th of m. With
+    apart = dilation / g that is o = q + skipped - (first dilation - remainder) / stride - p apart, and with taps turned
+    round, p -> m - 1 - p, it is o = q + p apart - low: a convolution at stride 1, padded by (low, high).
     """
     found, common = [], gcd(stride, dilation)
     for remainder in range(stride):
-        skipped = -((remainder - before) // stride)     # outputs that lie before the map
+        skipped = -((remainder - before) // stride)     # points of the grid in the padding before the map
         inputs = slice(remainder - before + stride * skipped, n, stride)
         first = next((i for i in range(stride) if i * dilation % stride == remainder), kernel)
         taps = slice(first, kernel, stride // common)

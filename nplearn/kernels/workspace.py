@@ -13,14 +13,18 @@ from nplearn.backend import array_module
 
 CACHE = 2 * 2**20                                       # bytes of cache a core has, which a chunk's columns should fit
 ALIGN = 64                                              # bytes: a cache line
+MANY = 64                                               # things that a thread keeps; a ResNet asks for about 40
 SMALL = 16 * 2**10                                      # bytes below which finding the line costs more than it gains
 _own = threading.local()
 
 
 def once(key, make):
-    """What make() returned in this thread when `key` was asked for first."""
+    """What make() returned in this thread when `key` was asked for first; the key
+    names all that `make` depends on. Of more than MANY keys the oldest is forgotten."""
     kept = vars(_own).setdefault("kept", {})
     if key not in kept:
+        if len(kept) >= MANY:
+            del kept[next(iter(kept))]
         kept[key] = make()
     return kept[key]
 

@@ -24,13 +24,15 @@ class Activation(Layer):
         return True
 
     def forward(self, x, tape=None):
-        y = chunkwise(self.f if takes_out(type(self).f) else self.copied, x)
+        y = chunkwise(self.into, x)
         if tape is not None:
             tape.keep(self, y)
         return y
 
-    def copied(self, x, out):
-        out[...] = self.f(x)
+    def into(self, x, out):
+        y = self.f(x, out=out) if takes_out(type(self).f) else self.f(x)
+        if y is not out:
+            out[...] = y
 
     def backward(self, d, tape):
         return self.times_slope(d, tape.take(self))

@@ -45,7 +45,14 @@ class Layer:
     path, in_shape, out_shape = "", None, None
     laned = False                                       # whether its kernels share their work out over lanes
     column_bytes = 0                                    # the largest im2col workspace below, per sample
+    served_by = None                                    # the rule that fitted a net's feedback last
     sends = False                                       # whether a Param lies below: an error at the input is wanted
+
+    def __setattr__(self, name, value):
+        """A method that is replaced on the object may look at arrays: lanes meet before it (see `lanes.call`)."""
+        if callable(getattr(type(self), name, None)):
+            self.__dict__["as_written"] = False
+        object.__setattr__(self, name, value)
 
     # -- what a layer writes ----------------------------------------------------------------------------------------
 
@@ -99,6 +106,7 @@ class Layer:
             layer.in_shape, layer.sends = None, False
             if hasattr(layer, "feedback"):
                 layer.feedback = layer.exact            # that of another build would not fit
+        self.served_by = None
         self.place("", inside(tuple(in_shape) if isinstance(in_shape, (tuple, list)) else (in_shape,)), ground)
         self.reach(False)
         self.dtype, self.device, self.seed = ground.dtype, ground.device, seed
@@ -229,9 +237,9 @@ class Weighted(Layer):
 
     def collect(self, x, d, tape):
         """Gradients of weight and bias from input x and delta d."""
-        tape.add(self.weight, self.outer(x, d, **into(tape, self.weight, type(self).outer)))
+        tape.add(self.weight, self.outer(x, d, **into(tape, self.weight, self.outer)))
         if self.bias:
-            tape.add(self.bias, self.over_bias(d, **into(tape, self.bias, type(self).over_bias)))
+            tape.add(self.bias, self.over_bias(d, **into(tape, self.bias, self.over_bias)))
 
     def over_bias(self, d, out=None):
         """d summed over samples and over the axes that one bias serves; in `out` where given."""
@@ -279,7 +287,7 @@ class Weighted(Layer):
 
 def into(tape, param, act):
     """{"out": where the Param's gradient is wanted} for a function that takes it."""
-    return {"out": tape.room(param)} if takes_out(act) else {}
+    return {"out": tape.room(param)} if takes_out(getattr(act, "__func__", act)) else {}
 
 
 @cache

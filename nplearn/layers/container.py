@@ -1,4 +1,6 @@
 """Layers made of layers: a chain, a residual block, and the Port where an error may enter or stop."""
+import numpy as np
+
 from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.feedback import Through
@@ -39,14 +41,14 @@ class Sequential(Layer):
         return below
 
     def forward(self, x, tape=None):
-        with flow():
+        with flow(isinstance(x, np.ndarray)):
             for layer in self.layers:
                 x = call(layer.forward, x, tape)
         return x
 
     def backward(self, d, tape):
         tape.arrive(self)
-        with flow():
+        with flow(isinstance(d, np.ndarray)):
             for layer in reversed(self.layers):
                 d = call(layer.backward, d, tape)
         return d
@@ -85,13 +87,13 @@ class Residual(Layer):
         return across or branch
 
     def forward(self, x, tape=None):
-        with flow():
+        with flow(isinstance(x, np.ndarray)):
             across = call(self.shortcut.forward, x, tape)
             return chunkwise(array_module(x).add, across, call(self.branch.forward, x, tape))
 
     def backward(self, d, tape):
         tape.arrive(self)
-        with flow():
+        with flow(isinstance(d, np.ndarray)):
             branch = call(self.branch.backward, d, tape)        # forward took the shortcut first: the way back, last
             return chunkwise(array_module(d).add, branch, call(self.shortcut.backward, d, tape))
 

@@ -1,9 +1,10 @@
 """Pooling over maps (T, H, C, W, nb): the largest, or the mean, of each window; or of the whole map."""
 from nplearn.backend import array_module
-from nplearn.columns import everywhere
+from nplearn.columns import batch_shape
 from nplearn.errors import BuildError
 from nplearn.kernels import pool
-from nplearn.kernels.lanes import chunkwise
+from nplearn.kernels.lanes import share
+from nplearn.kernels.workspace import empty
 from nplearn.layers.base import Layer
 from nplearn.layers.windowed import Windowed, need_map
 
@@ -71,7 +72,12 @@ class GlobalAvgPool(Layer):
 
     def backward(self, d, tape):
         H, _, W = self.in_shape
-        return everywhere(chunkwise(lambda d, out: array_module(d).divide(d, H * W, out=out), d), self.in_shape)
+        dx = empty(array_module(d), batch_shape(self.in_shape, d), d.dtype)
+
+        def one(t):
+            dx[t] = (d[t] / (H * W))[:, None]
+        share(len(d), one)
+        return dx
 
     def tangent(self, v, tape):
         return pool.map_mean(v)

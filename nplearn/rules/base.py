@@ -23,6 +23,7 @@ from nplearn.layers import holders, weighted
 from nplearn.params import Arena
 from nplearn.rules.checks import fits
 
+SEVERAL = "several rules, each on layers of its own"
 NO_TRANSPORT = "free of weight transport"               # W replaced by NaN after the forward pass changes no bit
 REDUCES = "backprop when feedback is W"                 # (PFA: B orthonormal, R = B' W)
 EXACT_TOP = "last layer exact"                          # its gradient equals backprop's, to the bit
@@ -79,6 +80,7 @@ class Rule:
         """Fit feedback to `layers` (default: every weighted layer of the net that sends). Returns the rule."""
         if net.in_shape is None:
             raise BuildError(type(self).__name__, "a net that is not built", "net.build(in_shape) first", "build it")
+        net.served_by = self if layers is None else SEVERAL
         if layers is None:
             for holder in holders(net):
                 holder.feedback = holder.exact
@@ -96,10 +98,11 @@ class Rule:
         return self
 
     def check(self, net):
-        """The rule is attached to this net: or BuildError. Unattached, every layer would run backprop."""
-        if self.net is not net:
-            raise BuildError(type(self).__name__, "a net it is not attached to", "rule.attach(net, seed) first",
-                             "attach it, once, after net.build(...)")
+        """The rule was the last to be attached to this net: or BuildError. Else another's feedback would be at work."""
+        if self.net is not net or net.served_by not in (self, SEVERAL):
+            other = "" if net.served_by is None else f"; {type(net.served_by).__name__} was attached to it since"
+            raise BuildError(type(self).__name__, f"a net it is not attached to{other if self.net is net else ''}",
+                             "rule.attach(net, seed) first", "attach it after net.build(...), and after other rules")
 
     def follow(self, optimiser):
         if self.state is not None:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from nplearn.errors import BuildError
 from nplearn.layers import holders, weighted
-from nplearn.rules.base import Rule
+from nplearn.rules.base import SEVERAL, Rule
 
 
 class Mixed(Rule):
@@ -48,6 +48,7 @@ class Mixed(Rule):
                                  "change the pattern or the order of patterns")
             rule = self.rules[pattern]
             rule.attach(net, seed, [layer for layer in mine if layer.sends or rule.lowest])
+        net.served_by = self if layers is None else SEVERAL
         self.net, self.seed, self.layers = net, seed, [layer for rule in self.rules.values() for layer in rule.layers]
         return self
 

@@ -284,9 +284,9 @@ def test_an_odd_size_is_measured_against_its_work_and_flagged_above_twice(capsys
     odd, Timing = module("benchmark_odd"), module("benchmark_race").Timing
     regular, same, slow = Timing([3.0, 2.0], 1, 200), Timing([0.5], 1, 50), Timing([1.0], 1, 40)
     assert odd.times_suggested(same, regular) == 1 and odd.times_suggested(slow, regular) == 2.5
-    assert odd.row("convolution", "kernel 1", slow, 2.5, False).endswith("| 2.50 | SLOWER THAN ITS WORK |")
-    assert odd.row("convolution", "3x3", regular, 1, True).endswith("| 1.00 | regular |")
-    assert odd.row("convolution", "kernel 5", same, 2.0, False).endswith("| 2.00 |  |")
+    assert odd.row("convolution", "kernel 1", slow, 9, 2.5, False).endswith("| 2.50 | SLOWER THAN ITS WORK |")
+    assert odd.row("convolution", "3x3", regular, 9, 1, True).endswith("| 1.00 | regular |")
+    assert odd.row("convolution", "kernel 5", same, 9, 2.0, False).endswith("| 2.00 |  |")
 
 
 def test_odd_cases_differ_in_the_work_as_they_say():

@@ -1,11 +1,15 @@
 """Lanes share out chunks and change no bit. Oracle: a plain loop."""
+import threading
 import time
 
 import numpy as np
 import pytest
 import threadpoolctl
 
-from nplearn.kernels import lanes
+import nplearn.columns as columns_module
+import nplearn.layers.pool as pool_layer
+import nplearn.layers.shortcut as shortcut_layer
+from nplearn.kernels import lanes, workspace
 from nplearn.kernels.threads import use_threads
 from nplearn.layers import (
     BatchNorm,
@@ -13,10 +17,12 @@ from nplearn.layers import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     Layer,
     LocallyConnected2d,
     MaxPool2d,
     ReLU,
+    Reshape,
     Residual,
     Sequential,
     laned,
@@ -176,3 +182,116 @@ def test_an_error_of_a_lane_surfaces_when_they_meet_and_leaves_nothing_behind():
         lanes.share(2, fails)
         raise KeyError
     assert lanes.total(2, lambda t: t) == 1
+
+
+# -- what must not go wrong in a flow ---------------------------------------------------------------------------------
+
+def deep():
+    """Shapes that change, shortcuts that share an error, a layer used twice, a pool whose error is one number a map."""
+    twice = Conv2d(4, 3)
+    fork = Residual(twice, ReLU(), Conv2d(4, 1), shortcut=Conv2d(4, 3))
+    return Sequential(Conv2d(4, 3), BatchNorm(), ReLU(), twice, fork, MaxPool2d(2), Flatten(), Dense(36),
+                      Reshape((3, 3, 4)), Dropout(0.2), Conv2d(5, 1), GlobalAvgPool(), Dense(3))
+
+
+def renamed():
+    """A reshape right below that pool."""
+    return Sequential(Conv2d(4, 3), Flatten(), Dense(36), Reshape((3, 3, 4)), GlobalAvgPool(), Dense(3))
+
+
+RULES = "backprop", "fa", "dfa", "usf", "kp", "pfa:path=direct", "pfa:path=collapsed", "shuffled"
+
+
+@pytest.mark.parametrize("build", [deep, renamed])
+@pytest.mark.parametrize("name", RULES)
+def test_a_flow_reads_nothing_that_is_not_written(name, build, monkeypatch):
+    """Arrays start as NaN; the reference lets no work gather. To the bit, on any number of lanes."""
+    true = workspace.empty
+    for module in (workspace, columns_module, pool_layer, shortcut_layer):
+        monkeypatch.setattr(module, "empty", lambda xp, shape, dtype: np.full(shape, np.nan, dtype))
+    assert true is not workspace.empty
+
+    def gradients(many, n):
+        monkeypatch.setattr(lanes, "MANY", many)
+        lanes.use(n)
+        net = build().build((6, 6, 3), seed=1, dtype="float64")
+        net.chunk = lambda n: 2
+        rule, tape = make(name).attach(net, 0), Tape(net, SoftmaxCrossEntropy())
+        rng = np.random.default_rng(0)
+        tape.begin(rng.normal(size=(8, 6, 6, 3)), rng.integers(3, size=8))
+        tape.run()
+        rule.assign(net, tape)
+        return np.concatenate([net.arena.grad, *(arena.grad for arena in rule.states())])
+    wanted = gradients(1, 1)
+    assert np.isfinite(wanted).all() and wanted.any()
+    for n in (1, 2, 3):
+        assert np.array_equal(gradients(32, n), wanted)
+
+
+def test_two_threads_that_train_do_not_mix_what_they_put_off():
+    def train(seed, found):
+        net = deep().build((6, 6, 3), seed=seed)
+        net.chunk = lambda n: 1
+        rule, tape, optimiser = make("backprop").attach(net, 0), Tape(net, SoftmaxCrossEntropy()), SGD(net.arena, 0.01)
+        rng = np.random.default_rng(seed)
+        for i in range(10):
+            tape.begin(rng.normal(size=(8, 6, 6, 3)), rng.integers(3, size=8), seed=i)
+            tape.run()
+            rule.assign(net, tape)
+            optimiser.step()
+        found[seed] = net.arena.value.copy()
+    alone, together = {}, {}
+    for seed in (0, 1):
+        train(seed, alone)
+    for n in (1, 2):                                    # lanes, which both then share
+        lanes.use(n)
+        threads = [threading.Thread(target=train, args=(seed, together)) for seed in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(np.array_equal(alone[seed], together[seed]) for seed in (0, 1))
+
+
+def test_a_method_replaced_on_a_layer_sees_arrays_that_are_written():
+    net = Sequential(Conv2d(2, 3), ReLU(), Conv2d(2, 3)).build((4, 4, 2))
+    seen, layer, apply = [], net.layers[2], net.layers[2].apply
+    layer.apply = lambda x, W: (seen.append(x.copy()), apply(x, W))[1]
+    x = np.random.default_rng(0).normal(size=(4, 4, 2, 4, 2)).astype(np.float32)
+    net.forward(x)
+    assert np.array_equal(seen[0], net.layers[1].forward(net.layers[0].forward(x)))
+
+
+def test_an_error_that_is_caught_inside_loses_no_work_from_outside():
+    class Forgives(Layer):
+        flows = True
+
+        def forward(self, x, tape=None):
+            try:
+                with lanes.flow():
+                    raise ValueError
+            except ValueError:
+                return x
+    assert (Sequential(Slow(), Forgives(), Slow()).forward(np.zeros((4, 1, 1))) == 2).all()
+
+
+def test_lanes_work_under_the_callers_errstate():
+    lanes.use(2)
+    with np.errstate(all="ignore"):
+        assert np.isinf(lanes.chunkwise(lambda x, out: np.divide(x, 0, out=out), np.ones((4, 3)))).all()
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        lanes.share(2, lambda t: np.divide(np.ones(3), 1 - t))
+
+
+def test_an_interrupt_while_waiting_leaves_the_lanes_in_step(monkeypatch):
+    lanes.use(2)
+
+    def interrupted(works, part):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(lanes, "_part", interrupted)
+        lanes.share(4, lambda t: time.sleep(0.05))
+    for _ in range(3):
+        done = []
+        lanes.share(4, lambda t, done=done: (time.sleep(0.02 * (t > 1)), done.append(t)))
+        assert sorted(done) == [0, 1, 2, 3]

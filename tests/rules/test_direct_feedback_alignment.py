@@ -275,7 +275,7 @@ def test_projected_shortcuts_carry_nothing_either_and_still_learn(residual):
 
 def test_another_rule_attached_afterwards_finds_open_shortcuts():
     trial = Trial(two_blocks, dfa(residual="pure"))
-    Backprop().attach(trial.net)
+    trial.rule = Backprop().attach(trial.net)
     trial.run()
     assert not differ(trial.assign(), trial.backprop())
     assert all(type(block.shortcut) is Port for block in residuals(trial.net))

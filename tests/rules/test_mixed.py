@@ -105,7 +105,7 @@ def test_broadcasts_in_a_mixture_cut_only_the_shortcuts_of_their_blocks():
 
 def test_attaching_a_mixture_removes_what_another_rule_left():
     trial = Trial(residual_net, lambda: DirectFeedbackAlignment(residual="pure"))
-    Mixed({"*": Backprop()}).attach(trial.net)
+    trial.rule = Mixed({"*": Backprop()}).attach(trial.net)
     trial.run()
     assert not differ(trial.assign(), trial.backprop())
 

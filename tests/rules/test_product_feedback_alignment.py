@@ -10,13 +10,16 @@ from nplearn.layers import (
     Dense,
     Flatten,
     LocallyConnected2d,
+    Residual,
     Sequential,
     Tanh,
     Transposed,
     weighted,
 )
+from nplearn.losses import SquaredError
 from nplearn.optim import SGD, AdamW, MultiStep
 from nplearn.rules import KolenPollack, ProductFeedbackAlignment
+from nplearn.tape import Tape
 from nplearn.testing.strategies import seeds
 from nplearn.testing.trial import (
     NETS,
@@ -310,3 +313,17 @@ def test_bad_settings_are_refused(options, found):
 def test_the_published_net_has_the_published_number_of_feedback_parameters():
     net = Sequential(a=Dense(512), b=Dense(512), c=Dense(10)).build((784,))
     assert sum(array.size for array in ProductFeedbackAlignment().attach(net).arrays().values()) == 11_930_600
+
+
+@pytest.mark.parametrize("first, branch, shortcut, shape", [
+    (Dense(4), Dense(4), Dense(4), (5,)), (Conv2d(4, 3), Conv2d(4, 3), Conv2d(4, 1), (5, 5, 2))])
+def test_paths_that_end_in_one_sum_learn_from_their_own_lift(first, branch, shortcut, shape):
+    """Branch and shortcut get the very same error; dR = B' dW holds for each with its own B."""
+    net = Sequential(first, Residual(branch, shortcut=shortcut)).build(shape, dtype="float64")
+    rule = ProductFeedbackAlignment(expand=2, path="direct").attach(net, 0)
+    tape, rng = Tape(net, SquaredError()), np.random.default_rng(0)
+    tape.begin(rng.normal(size=(8, *shape)), rng.normal(size=(8, *shape[:-1], 4)))
+    tape.run()
+    rule.assign(net, tape)
+    for layer in rule.layers:
+        assert np.allclose(layer.feedback.lower.grad, layer.widen(layer.weight.grad, layer.feedback.lift), atol=1e-12)

@@ -94,3 +94,17 @@ def test_the_contract_wants_a_factory_and_claims_that_exist():
         claims = frozenset({"no transport"})
     with pytest.raises(SettingError, match="no transport"):
         check_rule(Boasting)
+
+
+def test_a_rule_whose_feedback_another_replaced_is_refused_by_name():
+    net = small()
+    first = FeedbackAlignment().attach(net, 0)
+    second, tape = Backprop().attach(net), Tape(net, SoftmaxCrossEntropy())
+    tape.begin(np.ones((2, 4), np.float32), np.array([0, 1]))
+    tape.run()
+    with pytest.raises(BuildError, match="FeedbackAlignment: a net it is not attached to; Backprop was attached"):
+        first.assign(net, tape)
+    second.assign(net, tape)
+    net.build((4,))                                     # feedback of another build would not fit
+    with pytest.raises(BuildError, match="attach it after"):
+        second.assign(net, tape)

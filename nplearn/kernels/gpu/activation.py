@@ -5,7 +5,7 @@
 Plain body: `times_slope` in layers/activation.py.
 """
 from nplearn.backend import array_module
-from nplearn.kernels.gpu.launch import dense, flat, run
+from nplearn.kernels.gpu.launch import contiguous, flat, run
 
 SOURCE = """
 extern "C" __global__ void times_slope(const T* d, const T* values, T* out, long long n) {
@@ -25,7 +25,7 @@ def in_c(layer):
 
 def times_slope(layer, d, y):
     """d times the slope of `layer` where its output is y."""
-    d, y = dense(d, y)
+    d, y = contiguous(d, y)
     out = array_module(d).empty(d.shape, d.dtype)
     run(in_c(layer), "times_slope", d, *flat(d.size), d, y, out, d.size)
     return out

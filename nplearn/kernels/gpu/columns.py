@@ -6,7 +6,7 @@ Plain body: `windows` in kernels/conv.py, a launch for each kernel column and tw
 for the next time; here every entry is written, so they come from CuPy's pool and go back to it.
 """
 from nplearn.backend import array_module
-from nplearn.kernels.gpu.launch import along, dense, run
+from nplearn.kernels.gpu.launch import along, contiguous, run
 
 SOURCE = """
 extern "C" __global__ void columns(const T* x, T* copies, long long H, long long C, long long W, long long nb,
@@ -32,7 +32,7 @@ def windows(x, window, groups, first, n):
     (down, across), (dilation, apart), c = window.stride, window.dilation, C // groups
     rows, width = (n - 1) * down + (kh - 1) * dilation + 1, window.out(H, W)[1]
     copies = xp.empty((groups, rows, kw, c, width, nb), x.dtype)
-    x, = dense(x)
+    x, = contiguous(x)
     run(SOURCE, "columns", x, *along(groups * rows * kw * c, width * nb), x, copies, H, C, W, nb, rows, kw, c, width,
         first * down - window.pads[0][0], window.pads[1][0], across, apart)
     group, row, _, channel, _, item = copies.strides

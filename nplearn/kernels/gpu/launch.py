@@ -58,6 +58,6 @@ def along(lines, length):
     return (lines, min(-(-length // (8 * threads)), 65535)), (threads,)
 
 
-def dense(*arrays):
+def contiguous(*arrays):
     """The arrays as kernels need them, contiguous: themselves, or copies."""
     return [array_module(x).ascontiguousarray(x) for x in arrays]

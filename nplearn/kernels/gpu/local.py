@@ -7,7 +7,7 @@ Patches take kh kw C / s^2 times the input's memory, while a product runs. Plain
 """
 from nplearn.backend import array_module
 from nplearn.kernels.gpu.gemm import matmul
-from nplearn.kernels.gpu.launch import along, dense, run
+from nplearn.kernels.gpu.launch import along, contiguous, run
 from nplearn.kernels.gpu.window import PARAMETERS, numbers
 
 SOURCE = """
@@ -43,7 +43,7 @@ extern "C" __global__ void gather(const T* g, T* dx, WINDOW) {
 
 def patches(x, window):
     """x (T, H, C, W, nb) -> (T, H', W', kh*kw*C, nb)."""
-    x, = dense(x)
+    x, = contiguous(x)
     (T, H, C, W, nb), (kh, kw) = x.shape, window.kernel
     out = array_module(x).empty((T, *window.out(H, W), kh * kw * C, nb), x.dtype)
     run(SOURCE, "copy", x, *along(out.size // nb, nb), x, out, *numbers(x.shape, window))

@@ -15,7 +15,7 @@ two float32 numbers are exact in float64. For float64 the plain body decides wha
 import numpy as np
 
 from nplearn.backend import array_module
-from nplearn.kernels.gpu.launch import along, dense, flat, run
+from nplearn.kernels.gpu.launch import along, contiguous, flat, run
 
 SOURCE = """
 // 256 threads
@@ -116,7 +116,7 @@ def sizes(x):
 
 def parts(x, y):
     """Sums of x and of x y, (P, 2, C) float64, still to be added over P, which is a function of x's shape alone."""
-    x, y = dense(x, y)
+    x, y = contiguous(x, y)
     R, C, L = sizes(x)
     each = -(-R // min(R, max(1, 1024 // C)))
     part = array_module(x).empty((-(-R // each), 2, C), "float64")
@@ -136,9 +136,9 @@ def channel_sums(x, y):
 
 def affine(x, gain, shift):
     """gain x + shift, two numbers (C,) a channel, which are taken as float64."""
-    x, = dense(x)
+    x, = contiguous(x)
     (R, C, L), y = sizes(x), array_module(x).empty(x.shape, x.dtype)
-    gain, shift = dense(gain.astype("float64", copy=False), shift.astype("float64", copy=False))
+    gain, shift = contiguous(gain.astype("float64", copy=False), shift.astype("float64", copy=False))
     run(SOURCE, "affine", x, *along(R * C, L), x, y, gain, shift, C, L)
     return y
 
@@ -149,7 +149,7 @@ def forward(x, scale, shift, eps, mean=None, variance=None, momentum=0.0):
     centre, inverse = xp.empty(C, "float64"), xp.empty(C, "float64")
     run(SOURCE, "moments", x, *flat(C), part, C, len(part), np.float64(R * L), np.float64(eps), np.float64(momentum),
         mean, variance, centre, inverse)
-    x, = dense(x)
+    x, = contiguous(x)
     y = xp.empty(x.shape, x.dtype)
     run(SOURCE, "normalise", x, *along(R * C, L), x, y, scale, shift, centre, inverse, C, L)
     return y, centre, inverse
@@ -166,8 +166,8 @@ def sums(d, x, centre, inverse):
 
 def through(d, x, scale, centre, inverse, sum_d, sum_dz):
     """What BatchNorm sends down: d without what batch mean and variance take out of it."""
-    (d, x), (R, C, L) = dense(d, x), sizes(d)
+    (d, x), (R, C, L) = contiguous(d, x), sizes(d)
     dx = array_module(d).empty(d.shape, d.dtype)
-    run(SOURCE, "through", d, *along(R * C, L), d, x, dx, scale, centre, inverse, *dense(sum_d, sum_dz),
+    run(SOURCE, "through", d, *along(R * C, L), d, x, dx, scale, centre, inverse, *contiguous(sum_d, sum_dz),
         np.float64(R * L), C, L)
     return dx

@@ -6,7 +6,7 @@ is null where everything decays, else 1 where it does.
 """
 from math import sqrt
 
-from nplearn.kernels.gpu.launch import dense, flat, run
+from nplearn.kernels.gpu.launch import contiguous, flat, run
 
 SOURCE = """
 extern "C" __global__ void sgd(T* W, const T* G, T* v, const T* mask, long long n, T lr, T mu, T decay, T kept,
@@ -47,7 +47,7 @@ extern "C" __global__ void adam(T* W, const T* G, T* mean, T* square, const T* m
 def sgd(optimiser, W, G, block, now):
     """The update of optim/sgd.py."""
     lr, mu, decay = now["lr"], now["momentum"], now["decay"]
-    run(SOURCE, "sgd", W, *flat(W.size), W, *dense(G), place(optimiser.slots.get("momentum"), block),
+    run(SOURCE, "sgd", W, *flat(W.size), W, *contiguous(G), place(optimiser.slots.get("momentum"), block),
         place(optimiser.mask, block), W.size, float(lr), float(mu), float(decay), float(1 - lr * decay),
         int(optimiser.nesterov), int(optimiser.decoupled))
 
@@ -57,7 +57,7 @@ def adam(optimiser, W, G, block, now, decoupled):
     n, lr, decay = optimiser.moves + 1, now["lr"], now["decay"]
     beta1, beta2 = optimiser.beta1, optimiser.beta2
     mean, square = optimiser.slots["mean"][block], optimiser.slots["square"][block]
-    run(SOURCE, "adam", W, *flat(W.size), W, *dense(G), mean, square, place(optimiser.mask, block), W.size,
+    run(SOURCE, "adam", W, *flat(W.size), W, *contiguous(G), mean, square, place(optimiser.mask, block), W.size,
         float(lr / (1 - beta1 ** n)), float(decay), float(1 - lr * decay),
         float(1 - beta1), float(beta2), float(1 - beta2), float(sqrt(1 - beta2 ** n)), float(optimiser.eps),
         int(decoupled))

@@ -6,7 +6,7 @@
 Plain bodies: max_forward and max_backward in kernels/pool.py, tap by tap.
 """
 from nplearn.backend import array_module
-from nplearn.kernels.gpu.launch import along, dense, run
+from nplearn.kernels.gpu.launch import along, contiguous, run
 from nplearn.kernels.gpu.window import PARAMETERS, numbers
 
 SOURCE = """
@@ -59,7 +59,7 @@ extern "C" __global__ void down(const T* d, const T* x, const T* y, T* dx, WINDO
 
 def max_forward(x, window):
     """The largest of each window; padding never wins. -> (T, H', C, W', nb)."""
-    x, = dense(x)
+    x, = contiguous(x)
     h, w = window.out(x.shape[1], x.shape[3])
     y = array_module(x).empty((x.shape[0], h, x.shape[2], w, x.shape[4]), x.dtype)
     run(SOURCE, "up", x, *along(len(x) * h * x.shape[2], w * x.shape[4]), x, y, *numbers(x.shape, window))
@@ -68,7 +68,7 @@ def max_forward(x, window):
 
 def max_backward(d, x, y, window):
     """d goes to the first tap (row by row) that reached the maximum."""
-    d, x, y = dense(d, x, y)
+    d, x, y = contiguous(d, x, y)
     dx = array_module(x).empty(x.shape, x.dtype)
     T, H, C, W, nb = x.shape
     run(SOURCE, "down", x, *along(T * H * C, W * nb), d, x, y, dx, *numbers(x.shape, window))
