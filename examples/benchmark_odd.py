@@ -32,6 +32,7 @@ def lenet(*sizes):
 def conv(kernel=3, size=(32, 32), batch=128, **options):
     def make(threads):
         net = Sequential(Conv2d(CHANNELS, kernel, **options)).build((*size, CHANNELS), seed=0)
+        net.layers[0].sends = True                      # an error at the input, as `piece_step` has it
         counted = operations(net, batch)                # first: it attaches a rule of its own
         return ours.piece_step(net, batch, threads=threads)[0], *counted
     return make
