@@ -6,6 +6,7 @@
     python examples/benchmark.py --growth growth.png            how cost grows with batch, width, depth, map, channels
     python examples/benchmark.py --odd                          odd sizes: times what their operation count suggests
     python examples/benchmark.py --profile resnet20             where one step's time goes, on one lane
+    python examples/benchmark.py --device gpu --nets resnet20,resnet20x1024,resnet18 --rules fa,usf,pfa
 
 Every candidate is a process of its own; they take turns (benchmark_race.py) on the same nets (benchmark_nets.py), with
 the same number of threads, in float32, SGD with momentum; all but a step of your own flush denormals. Ratios are of
@@ -21,6 +22,7 @@ import statistics
 from benchmark_nets import BIOTORCH, BIOTORCH_NET, NETS, QUICK
 from benchmark_race import Candidate, race
 
+from nplearn.backend import Device
 from nplearn.cli import guarded
 from nplearn.errors import SettingError
 from nplearn.plots import pyplot
@@ -101,7 +103,8 @@ def tell(title, run, pairs, counted, like_mine):
     rounds = len(run.timings[GEMM].seconds)
     quiet = "nothing tells whether the machine was quiet" if run.quiet is None else \
         f"{run.quiet} of {rounds} rounds began on a quiet machine"
-    print(f"\n{title}: {work / 1e6:.1f} million multiply-adds a step, GEMM {peak:.0f} Gflop/s; {quiet}\n"
+    samples = f", ours {NETS[title].batch / run.timings[counted].best:.0f} samples a second" if title in NETS else ""
+    print(f"\n{title}: {work / 1e6:.1f} million multiply-adds a step{samples}, GEMM {peak:.0f} Gflop/s; {quiet}\n"
           "| candidate | ms | ratio | of minima | median by round | range | GEMM peak, % | MiB |\n"
           "|---|---|---|---|---|---|---|---|")
     for candidate, pair in pairs.items():
@@ -133,6 +136,7 @@ def parsed():
                              "step of the one net named with --nets; may be given again")
     parser.add_argument("--rounds", type=int, help="turns of each candidate: 10 unless given")
     parser.add_argument("--threads", type=int, default=2, help="of a candidate")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where both sides compute")
     parser.add_argument("--patience", type=float, help="seconds to wait for a quiet machine before a round: 5")
     parser.add_argument("--quick", action="store_true", help=f"{','.join(QUICK)}, 3 rounds, patience 1, no BioTorch")
     parser.add_argument("--growth", metavar="FILE.png", help="how cost grows, as a figure, instead of races")
@@ -147,7 +151,8 @@ def parsed():
         if not least <= getattr(options, name) < float("inf"):
             raise SettingError(f"--{name}", getattr(options, name), f"{least} or more", "change it")
     given = list(dict.fromkeys(options.nets.split(","))) if options.nets is not None else []
-    options.nets = [one_of("--nets", net, NETS) for net in given] or list(QUICK if options.quick else NETS)
+    options.nets = [one_of("--nets", net, NETS) for net in given] or \
+        list(QUICK if options.quick else (name for name, net in NETS.items() if not net.large))
     options.rules = [rule for rule in dict.fromkeys(registry.split(options.rules)) if rule and rule != BACKPROP]
     for rule in options.rules:
         registry.make(rule)
@@ -194,6 +199,8 @@ def writable(option, path, kinds):
 
 def main():
     options = parsed()
+    Device(options.device)                              # says what is missing
+    os.environ["NPLEARN_BENCHMARK_DEVICE"] = options.device             # for the candidates' processes
     how = options.rounds, options.threads, options.patience
     result = {}
     if options.profile:

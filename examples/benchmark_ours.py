@@ -5,9 +5,10 @@ Every maker returns (step, multiply-adds): a function that makes one step, and w
 from math import prod
 
 import numpy as np
-from benchmark_nets import LEARNING_RATE, MOMENTUM, NETS
+from benchmark_nets import DEVICE, LEARNING_RATE, MOMENTUM, NETS
 
 from nplearn import SoftmaxCrossEntropy, Tape
+from nplearn.backend import Device
 from nplearn.columns import columns, outside
 from nplearn.kernels.threads import blas_threads, use_threads
 from nplearn.layers import (
@@ -43,6 +44,20 @@ def stage(n=64, blocks=2):
     return Sequential(*(layer for _ in range(blocks) for layer in (block(), ReLU())), GlobalAvgPool(), Dense(10))
 
 
+def resnet18():
+    """Four stages of two blocks, shortcuts by 1x1 convolution where the shape changes."""
+    def conv(n, kernel, stride=1):
+        return Conv2d(n, kernel, stride, padding=kernel // 2, bias=False)
+
+    def block(n, stride, changes):
+        across = Sequential(conv(n, 1, stride), BatchNorm()) if changes else None
+        return Residual(conv(n, 3, stride), BatchNorm(), ReLU(), conv(n, 3), BatchNorm(), shortcut=across), ReLU()
+    blocks = [layer for i, n in enumerate((64, 128, 256, 512)) for j in range(2)
+              for layer in block(n, 2 if i and j == 0 else 1, bool(i) and j == 0)]
+    return Sequential(conv(64, 7, 2), BatchNorm(), ReLU(), MaxPool2d(3, 2, padding=1), *blocks, GlobalAvgPool(),
+                      Dense(10))
+
+
 def small():
     return mlp(10, (100,))
 
@@ -50,7 +65,8 @@ def small():
 BUILD = {
     "mlp": lambda: mlp(10, (1000, 1000)), "pfa": lambda: mlp(10, (512, 512)),
     "small1": small, "small8": small, "small32": small,
-    "lenet": lenet, "resnet20": lambda: cifar_resnet(20), "block": stage,
+    "lenet": lenet, "resnet20": lambda: cifar_resnet(20), "resnet20x1024": lambda: cifar_resnet(20),
+    "resnet18": resnet18, "block": stage,
     "local": lambda: Sequential(LocallyConnected2d(128, 5, 2)), "conv64": lambda: Sequential(Conv2d(64, 3)),
 }
 
@@ -58,10 +74,21 @@ BUILD = {
 def ours(name, rule, threads):
     """A step of one of the benchmark's nets."""
     net = NETS[name]
-    model = BUILD[name]().build(net.shape, seed=0)
-    if net.piece:
-        return piece_step(model, net.batch, rule, threads, net.bare)
-    return whole_step(model, [net.batch], rule, threads)
+    model = BUILD[name]().build(net.shape, seed=0, device=DEVICE)
+    step, work = piece_step(model, net.batch, rule, threads, net.bare) if net.piece else \
+        whole_step(model, [net.batch], rule, threads)
+    return waited_for(step, model.device.xp), work
+
+
+def waited_for(step, xp):
+    """The step, and on a GPU the wait for its end."""
+    if xp is np:
+        return step
+
+    def whole():
+        step()
+        xp.cuda.Device().synchronize()
+    return whole
 
 
 def whole_step(model, sizes, rule="backprop", threads=1):
@@ -90,7 +117,8 @@ def piece_step(model, n, rule="backprop", threads=1, bare=True):
     inputs, labels = draw(rng, n, model)
     credit, optimiser = fitted(model, rule, threads)
     given = Tape(model, None if bare else SoftmaxCrossEntropy()).begin(inputs, None if bare else labels)
-    error = columns(rng.normal(size=(n, *outside(model.out_shape))).astype(np.float32), model.chunk(n))
+    rows = rng.normal(size=(n, *outside(model.out_shape))).astype(np.float32)
+    error = model.device.put(columns(rows, model.chunk(n)))
 
     def step():
         tape = given.again(mode="train")
@@ -105,8 +133,8 @@ def piece_step(model, n, rule="backprop", threads=1, bare=True):
 
 
 def draw(rng, n, model):
-    """A batch of rows and labels."""
-    return rng.normal(size=(n, *outside(model.in_shape))).astype(np.float32), rng.integers(10, size=n)
+    """A batch of rows, where the net is, and labels."""
+    return model.device.put(rng.normal(size=(n, *outside(model.in_shape))).astype(np.float32)), rng.integers(10, size=n)
 
 
 def fitted(model, rule, threads):
@@ -125,6 +153,7 @@ def multiply_adds(model, n):
 def gemm(threads):
     """A product of square matrices: what BLAS can do here."""
     blas_threads(threads)
-    a = np.random.default_rng(0).normal(size=(GEMM, GEMM)).astype(np.float32)
-    out = np.empty_like(a)
-    return lambda: np.matmul(a, a, out=out), GEMM**3
+    device = Device(DEVICE)
+    a = device.put(np.random.default_rng(0).normal(size=(GEMM, GEMM)).astype(np.float32))
+    out = device.xp.empty_like(a)
+    return waited_for(lambda: device.xp.matmul(a, a, out=out), device.xp), GEMM**3

@@ -10,23 +10,24 @@ import os
 import sys
 import warnings
 
-from benchmark_nets import BIOTORCH_NET, LEARNING_RATE, MOMENTUM, NETS
+from benchmark_nets import BIOTORCH_NET, DEVICE, LEARNING_RATE, MOMENTUM, NETS
 
 
 def torch_step(name, layout, threads):
     """PyTorch's step of a net of the benchmark; layout "default" or "channels_last"."""
     import torch
     prepare(threads)
-    net, model = NETS[name], torch_model(name)
+    place = "cuda" if DEVICE == "gpu" else DEVICE
+    net, model = NETS[name], torch_model(name).to(place)
     last = layout == "channels_last"
     shape = (net.shape[2], *net.shape[:2]) if net.maps else net.shape
-    inputs = [torch.randn(net.batch, *shape) for _ in range(1 if net.piece else 4)]
+    inputs = [torch.randn(net.batch, *shape, device=place) for _ in range(1 if net.piece else 4)]
     if last:
         model = model.to(memory_format=torch.channels_last)
         inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
     for x in inputs:
         x.requires_grad_(net.piece)
-    labels = [torch.randint(10, (net.batch,)) for _ in inputs]
+    labels = [torch.randint(10, (net.batch,), device=place) for _ in inputs]
     error = torch.randn_like(model(inputs[0])) if net.bare else None
     if last and net.bare:
         error = error.contiguous(memory_format=torch.channels_last)
@@ -43,6 +44,8 @@ def torch_step(name, layout, threads):
         else:
             loss(output, y).backward()
         optimiser.step()
+        if place == "cuda":
+            torch.cuda.synchronize()
     return step
 
 
@@ -83,6 +86,7 @@ def prepare(threads):
     import torch
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
 
 
@@ -108,6 +112,18 @@ def torch_model(name):
             if self.stride > 1:
                 x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.extra, self.extra))
             return torch.relu(x + y)
+
+    class Wide(nn.Module):                              # a block of ResNet-18
+        def __init__(self, c, n, stride):
+            super().__init__()
+            self.body = Block(n, n)
+            self.body.c1 = nn.Conv2d(c, n, 3, stride, 1, bias=False)
+            self.across = nn.Sequential() if c == n else nn.Sequential(nn.Conv2d(c, n, 1, stride, bias=False),
+                                                                       nn.BatchNorm2d(n))
+
+        def forward(self, x):
+            b = self.body
+            return torch.relu(self.across(x) + b.n2(b.c2(torch.relu(b.n1(b.c1(x))))))
 
     class Local(nn.Module):                             # unfold and einsum, the usual way without weight sharing
         def __init__(self):
@@ -136,6 +152,12 @@ def torch_model(name):
                 blocks, c = [*blocks, Block(c, n, 1 + (n != c))], n
         return nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), *blocks, *head(64))
 
+    def resnet18():
+        widths = (64, 64, 64, 128, 128, 256, 256, 512, 512)
+        blocks = [Wide(c, n, 1 + (n != c)) for c, n in zip(widths, widths[1:], strict=False)]
+        return nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+                             nn.MaxPool2d(3, 2, 1), *blocks, *head(512))
+
     def lenet():
         return nn.Sequential(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
                              nn.MaxPool2d(2), nn.Flatten(), *dense(400, 120, 84, 10))
@@ -145,7 +167,7 @@ def torch_model(name):
     return {
         "mlp": lambda: dense(784, 1000, 1000, 10), "pfa": lambda: dense(784, 512, 512, 10),
         "small1": small, "small8": small, "small32": small,
-        "lenet": lenet, "resnet20": resnet,
+        "lenet": lenet, "resnet20": resnet, "resnet20x1024": resnet, "resnet18": resnet18,
         "block": lambda: nn.Sequential(Block(64, 64), Block(64, 64), *head(64)),
         "local": Local, "conv64": lambda: nn.Conv2d(64, 64, 3, padding=1),
     }[name]()

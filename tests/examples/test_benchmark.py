@@ -216,7 +216,8 @@ def test_the_table_gives_each_ratio_of_minima_its_median_and_its_range(capsys):
                     {race.Candidate("ours", "mlp", "dfa"): "no room"}, 2)
     benchmark.tell("mlp", run, {theirs: (mine, theirs), mine: None, other: (other, mine)}, mine, {mine, theirs})
     said = capsys.readouterr().out.strip().splitlines()
-    assert said[0].startswith("mlp: 100000.0 million multiply-adds a step, GEMM 200 Gflop/s; 2 of 3 rounds began on a")
+    assert said[0].startswith("mlp: 100000.0 million multiply-adds a step, ours 64 samples a second, GEMM 200 Gflop/s; "
+                              "2 of 3 rounds began on a")
     assert said[3:] == [
         "| PyTorch default | 4000.000 | backprop / PyTorch default | 0.50 | 0.60 | 0.50-1.00 | 25 | 300 |",
         "| backprop | 2000.000 | - | - | - | - | 50 | 80 |",
