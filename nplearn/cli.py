@@ -107,12 +107,14 @@ def table(header, lines, widths):
 def scope(options):
     """Say for each layer which signal is the rule's, which stays exact backprop, and where nothing is sent."""
     in_shape = pick("data", options.data, SIZES)
-    net = Settings(net=options.net).build(in_shape, 10)
+    given = {} if options.net is None else {"net": options.net}
+    settings = Settings.for_rule(options.rule, **given)
+    net = settings.build(in_shape, 10)
     rule = registry.make(options.rule).attach(net, 0)
     lines = [(layer.path, type(layer).__name__, "x".join(map(str, outside(layer.out_shape))), signal(layer))
              for layer in leaves(net)]
     paper = f" ({rule.paper})" if rule.paper else ""
-    print(f"{options.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule}{paper}: "
+    print(f"{settings.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule}{paper}: "
           "what each layer sends to the one below\n")
     print(table(("layer", "kind", "output", "error at its input comes from"), reversed(lines),
                 (max(len(line[0]) for line in lines), 18, 12, 62)))
@@ -134,17 +136,21 @@ def signal(layer):
 # -- train and evaluate -----------------------------------------------------------------------------------------------
 
 def train(options):
-    """Train one net under one rule; log, checkpoint and exact resume in the folder --out."""
+    """Train one net under one rule; log, checkpoint and exact resume in the folder --out.
+
+    A rule that needs a net, a loss or a learning rate of its own kind brings it, unless another is given.
+    """
     chosen = {name: value for name, value in vars(options).items() if name in Settings.__dataclass_fields__}
+    rule = chosen.pop("rule")
+    registry.make(rule)                                 # a misspelt name should not wait for the data
     if options.hidden:
-        if options.net != "mlp":
+        if chosen.get("net", "mlp") != "mlp":
             raise SettingError("--hidden", f"net {options.net}", "mlp", "leave it out")
         if min(options.hidden) < 1:
             raise SettingError("--hidden", f"{options.hidden}", "widths of 1 or more", "change them")
         chosen["net_options"] = {"hidden": options.hidden}
-    settings = Settings(**chosen)
+    settings = Settings.for_rule(rule, **chosen)
     pick("net", settings.net, NETS)
-    registry.make(settings.rule)                        # a misspelt name should not wait for the data
     if settings.epochs < 1:
         raise SettingError("--epochs", f"{settings.epochs}", "1 or more", "ask for some")
     data = load(settings.data, options.data_dir)
@@ -180,12 +186,14 @@ def evaluate_command(options):
                               "load it in Python, into a net you build")
     settings = Settings(**{**about["run"], "device": options.device})
     net = settings.build(tuple(about["in_shape"]), len(about["classes"]))
-    live = net_arrays(net)
-    found = {name: array for name, array in arrays.items() if name.startswith("net/")}
+    rule = registry.make(settings.rule).attach(net, settings.seed)
+    live = net_arrays(net) | {f"rule/{name}": array for name, array in rule.arrays().items()}
+    found = {name: array for name, array in arrays.items() if name.startswith(("net/", "rule/"))}
     copy_into(live, found, where=path)
     _, test = load(options.data or settings.data, options.data_dir)
     use_threads(settings.threads, laned(net))
-    result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype))
+    result = evaluate(net, LOSSES[settings.loss](), Loader(test, 500, shuffle=False, dtype=settings.dtype),
+                      rule=rule)
     print(f"{settings.net} under {settings.rule}, {meta['step']} updates, on {result['n']} test records of {test.name} "
           f"({test.source})")
     print(f"loss {result['loss']:.4f}   accuracy {100 * result['accuracy']:.2f} %   "
@@ -201,7 +209,8 @@ def evaluate_command(options):
 
 
 def arguments_train(sub):
-    sub.add_argument("--net", default="mlp", help=", ".join(NETS))
+    given = {"default": argparse.SUPPRESS}              # what is not given is the rule's own, or the usual
+    sub.add_argument("--net", help=", ".join(NETS), **given)
     sub.add_argument("--hidden", type=widths, metavar="N,N,...", help="widths of the mlp: 256,256")
     sub.add_argument("--rule", default="backprop", help=", ".join(registry.names(controls=True)))
     sub.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
@@ -211,14 +220,14 @@ def arguments_train(sub):
                         ("augment", "pixels of random shift"), ("seed", ""),
                         ("threads", "over chunks, or of BLAS in dense nets")):
         default = getattr(Settings(), name)
-        sub.add_argument(f"--{name}", type=type(default), default=default, help=f"{help_} (default {default})".strip())
-    sub.add_argument("--optimiser", default="sgd", help=", ".join(OPTIMISERS))
+        sub.add_argument(f"--{name}", type=type(default), help=f"{help_} (default {default})".strip(), **given)
+    sub.add_argument("--optimiser", help=f"{', '.join(OPTIMISERS)} (default sgd)", **given)
     for name in ("lr_steps", "decay_steps"):
-        sub.add_argument(f"--{name.replace('_', '-')}", type=factors, default={}, metavar="EPOCH:FACTOR,...",
-                         help="factors from those epochs on: 20:0.5,30:0.5")
-    sub.add_argument("--loss", default="softmax", help=", ".join(LOSSES))
-    sub.add_argument("--dtype", default="float32", choices=("float32", "float64"))
-    sub.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
+        sub.add_argument(f"--{name.replace('_', '-')}", type=factors, metavar="EPOCH:FACTOR,...",
+                         help="factors from those epochs on: 20:0.5,30:0.5", **given)
+    sub.add_argument("--loss", help=f"{', '.join(LOSSES)} (default softmax)", **given)
+    sub.add_argument("--dtype", choices=("float32", "float64"), help="(default float32)", **given)
+    sub.add_argument("--device", help="cpu, gpu or gpu:N (default cpu)", **given)
     sub.add_argument("--out", default="runs/train", help="folder for log and checkpoint (default %(default)s)")
     sub.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 
@@ -240,7 +249,7 @@ def widths(text):
 
 
 def arguments_scope(sub):
-    sub.add_argument("--net", default="mlp", help=", ".join(NETS))
+    sub.add_argument("--net", help=f"{', '.join(NETS)} (default: the rule's own, or mlp)")
     sub.add_argument("--rule", default="fa", help=", ".join(registry.names(controls=True)))
     sub.add_argument("--data", default="mnist5k", help=f"decides the size of the input: {', '.join(SIZES)}")
 

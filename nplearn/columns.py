@@ -11,11 +11,15 @@ so that code reads as papers do (`a = W @ x`, `W.T @ d`, `d @ x.T`), a chunk fit
 shifted copies and one overlapping view. `columns` and `rows` are the only two functions that turn one into the other.
 Rules and metrics never index an activation: what they need of its axes stands here.
 """
+from math import gcd
+
 import numpy as np
 
 from nplearn.backend import array_module, like
 from nplearn.kernels import lanes
-from nplearn.kernels.workspace import CACHE, empty, empty_like
+from nplearn.kernels.workspace import ALIGN, CACHE, empty, empty_like
+
+PAGE, WAYS = 4096, 8                                    # bytes after which a core's first cache repeats, and how often
 
 
 def columns(rows, nb=None):
@@ -30,11 +34,25 @@ def columns(rows, nb=None):
     if rows.ndim == 1:
         return turned.copy()
     out = empty_like(turned)
+    behind = [axis - 1 for axis in order[1:]]
 
     def one(t):
-        out[t] = turned[t]
+        out[t] = apart(cut[t]).transpose(behind)
     lanes.share(len(out), one)
     return out
+
+
+def apart(rows):
+    """`rows`, ready to be turned: as they are, or a copy in which they lie an odd number of cache lines apart.
+
+    Addresses that differ by multiples of PAGE share a few lines of the first cache. Sizes of maps often are such
+    multiples, then the entries of a column drive each other out, and turning takes four times as long."""
+    if array_module(rows) is not np or len(rows) * gcd(rows.strides[0], PAGE) <= WAYS * PAGE:
+        return rows
+    size, line = rows[0].size, ALIGN // rows.itemsize
+    wide = empty(np, (len(rows), line * (-(-size // line) | 1)), rows.dtype)[:, :size].reshape(rows.shape)
+    wide[...] = rows
+    return wide
 
 
 def rows(columns):
@@ -86,6 +104,41 @@ def beside(values, x):
     return values.reshape(values.shape[0], *(1,) * (x.ndim - 2), values.shape[-1])
 
 
+def sample_std(x):
+    """(T, nb): the standard deviation over the entries of each sample of an activation."""
+    return x.reshape(len(x), -1, x.shape[-1]).std(axis=1)
+
+
+def side_by_side(x):
+    """(entries of a sample, N): the samples of an activation as the columns of one matrix."""
+    if len(x) == 1:
+        return x[0].reshape(-1, x.shape[-1])
+    return array_module(x).moveaxis(x, 0, -2).reshape(-1, count(x))
+
+
+def sample_norm(x):
+    """(T, nb): the Euclidean norm of each sample of an activation."""
+    return array_module(x).sqrt((x * x).reshape(len(x), -1, x.shape[-1]).sum(axis=1))
+
+
+def sample_sum(x):
+    """(T, nb): the sum over the entries of each sample of an activation."""
+    return x.reshape(len(x), -1, x.shape[-1]).sum(axis=1)
+
+
+def as_features(values):
+    """p numbers per sample, each (T, nb), as the features (T, p, nb) of one activation."""
+    return array_module(values[0]).stack(values, axis=1)
+
+
+def replace_first(x, v, copies=1):
+    """x with the first entries of each sample, as stored, replaced by v (T, p, nb) or (p, 1), `copies` times."""
+    flat, p = x.reshape(len(x), -1, x.shape[-1]).copy(), v.shape[-2]
+    for start in range(0, copies * p, p):
+        flat[:, start:start + p] = v
+    return flat.reshape(x.shape)
+
+
 def one_hot(labels, n, dtype):
     """Class labels (T, nb) -> (T, n, nb), one at the label."""
     xp = array_module(labels)
@@ -130,6 +183,14 @@ def everywhere(v, shape):
     T, n, nb = v.shape
     wide = v.reshape(T, 1, n, 1, nb)
     return array_module(v).broadcast_to(wide, (T, shape[0], n, shape[2], nb))
+
+
+def over_components(v, x):
+    """K numbers per sample, v (T, K, nb), each at every entry of its component in an activation like x, whose first
+    axis holds K components one behind the other."""
+    T, K, nb = v.shape
+    wide = v.reshape(T, K, *(1,) * (x.ndim - 2), nb)
+    return array_module(v).broadcast_to(wide, (T, K, x.shape[1] // K, *x.shape[2:])).reshape(x.shape)
 
 
 def nothing_like(x):

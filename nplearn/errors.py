@@ -42,3 +42,11 @@ class CheckpointError(NplearnError):
 
 class TrainingError(NplearnError):
     """Training cannot go on (a loss that is not a number, say)."""
+
+
+def unwritten(thing, method, path=""):
+    """The error of a method, such as "backward(self, d, tape)", that the class of `thing` has to write and has not."""
+    kind, name = type(thing), method.partition("(")[0]
+    base = next((c.__name__ for c in kind.__mro__[1:] if name in vars(c)), kind.__name__)
+    return BuildError(path or kind.__name__, f"class {kind.__name__} without {name}",
+                      f"{method}, as {base} describes it", f"write it in {kind.__name__}")

@@ -12,11 +12,12 @@ its output and W its weight:
 """
 from nplearn.backend import array_module
 from nplearn.columns import everywhere, nothing_like, over_channels
-from nplearn.kernels.lanes import call
+from nplearn.errors import unwritten
+from nplearn.kernels.lanes import MayFlow, call
 from nplearn.params import Param
 
 
-class Feedback:
+class Feedback(MayFlow):
     """What takes a delta from a layer's output to its input.
 
     carry(layer, d, x, tape)    the error at the input, shaped like x
@@ -29,7 +30,7 @@ class Feedback:
     says = ""                                           # in words, for `python -m nplearn scope`
 
     def carry(self, layer, d, x, tape):
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "carry(self, layer, d, x, tape)", layer.path)
 
     def collect(self, layer, d, x, tape):
         pass
@@ -154,7 +155,9 @@ class Broadcast(Feedback):
         e = call(self.signal, tape)
         if self.flat:
             return over_channels(self.matrix.T, e).reshape(x.shape)
-        return layer.adjoint(everywhere(e, layer.out_shape), self.matrix, x.shape)
+        seen = x.shape[1:-1]                            # where the layer is used on a map of another size, not its own
+        shape = layer.out_shape if seen == layer.in_shape else layer.infer(seen)
+        return layer.adjoint(everywhere(e, shape), self.matrix, x.shape)
 
     def fixed(self):
         return {"matrix": self.matrix}

@@ -42,7 +42,7 @@ class Loss:
             if labels.shape != (n,):
                 raise BuildError("labels", f"shape {labels.shape}", f"({n},), one class per input",
                                  "pass one integer per input")
-            if n and not (0 <= labels.min() and labels.max() < classes):
+            if n and labels.astype(np.uint64).max() >= classes:         # which a negative one wraps to
                 bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
                 raise BuildError("labels", f"label {labels[bad]} at position {bad}",
                                  f"0 to {classes - 1}, as the net has {classes} outputs",
@@ -62,7 +62,8 @@ class SoftmaxCrossEntropy(Loss):
         shifted = output - output.max(axis=1, keepdims=True)
         e = xp.exp(shifted)
         total = e.sum(axis=1, keepdims=True)
-        values = xp.log(total[:, 0]) - (shifted * hot).sum(axis=1)
+        shifted *= hot
+        values = xp.log(total[:, 0]) - shifted.sum(axis=1)
         e /= total
         e -= hot
         e /= count(output)

@@ -21,6 +21,7 @@ from nplearn import checkpoint
 from nplearn.backend import like
 from nplearn.errors import CheckpointError
 from nplearn.kernels import denormals
+from nplearn.kernels.gpu import gemm, launch
 from nplearn.layers import everything, leaves
 
 STATE = ("epoch", "index", "step", "sums", "early", "history")      # of the Trainer itself
@@ -185,7 +186,9 @@ def run_record(device=None):
     if device is not None and device.xp is not np:
         runtime = device.xp.cuda.runtime
         record |= {"device": runtime.getDeviceProperties(device.index)["name"].decode(),
-                   "cupy": device.xp.__version__, "CUDA": runtime.runtimeGetVersion()}
+                   "cupy": device.xp.__version__, "CUDA": runtime.runtimeGetVersion(),
+                   "NPLEARN_TF32": gemm.TF32, "NPLEARN_KERNELS": "plain" if launch.PLAIN else "own",
+                   "CUPY_TF32": os.environ.get("CUPY_TF32", "0")}
     return record
 
 

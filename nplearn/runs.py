@@ -52,6 +52,18 @@ class Settings:
     threads: int = 1
     net_options: dict = field(default_factory=dict)
 
+    @classmethod
+    def for_rule(cls, rule, **given):
+        """The settings of a training under `rule`: the usual ones, where the rule is at home others, and those given.
+
+        net_options are joined, unless another net than the rule's own is given.
+        """
+        home = dict(make_rule(rule).home)
+        if given.get("net", home.get("net", cls.net)) != home.get("net", cls.net):
+            home.pop("net_options", None)
+        options = {**home.pop("net_options", {}), **given.pop("net_options", {})}
+        return cls(rule=rule, **{**home, **given}, net_options=options)
+
     def build(self, in_shape, classes):
         """The net for inputs (H, W, C), built."""
         net = make_net(self.net, in_shape, classes, **self.net_options)

@@ -34,6 +34,7 @@ class Tape:
     collects = True         # fill gradients on the way down
     records = False         # keep every delta of the walk in `deltas`
     up = False              # read a layer's visits in forward order (for `tangent`)
+    joins = False           # its gradients and deltas add to those of the walk it came from: a sweep of a relaxation
 
     def __init__(self, net, loss=None, mode="train"):
         self.net, self.loss, self.mode = net, loss, mode
@@ -44,7 +45,9 @@ class Tape:
         self._rewind()
 
     def _rewind(self):
-        self.deltas, self._visited, self._taken, self._made = {}, set(), {}, None
+        self._taken, self._made = {}, None
+        if not self.joins:
+            self.deltas, self._visited = {}, set()
 
     # -- the pass ---------------------------------------------------------------------------------------------------
 
@@ -87,7 +90,7 @@ class Tape:
     def again(self, **how):
         """Another pass of the same batch: same labels, same draws, nothing kept yet; mode "probe" unless told."""
         other = self._told(how)
-        vars(other).update({"mode": "probe", "exact": False, "collects": True, "up": False, **how})
+        vars(other).update({"mode": "probe", "exact": False, "collects": True, "up": False, "joins": False, **how})
         other._forget()
         return other
 
@@ -103,7 +106,8 @@ class Tape:
         other = copy(self)
         for name, value in how.items():
             if not hasattr(self, name):
-                raise SettingError("tape", f"{name!r}", "exact, collects, records, up or mode", "choose of these")
+                raise SettingError("tape", f"{name!r}", "exact, collects, records, up, joins or mode",
+                                   "choose of these")
             setattr(other, name, value)
         return other
 

@@ -121,7 +121,7 @@ class Trainer:
         """One update from one batch of rows; returns the mean loss before it."""
         net, tape, rule = self.net, self.tape, self.rule
         tape.begin(inputs, labels, seed=(self.seed, self.step))
-        value = tape.run(net)
+        value = tape.run(rule)
         if not math.isfinite(value):
             where = f"{self.label} epoch {self.epoch + 1}, step {self.step}".strip()
             raise TrainingError(where, f"a loss of {value}; {self.blame()}", "a finite loss",
@@ -152,7 +152,7 @@ class Trainer:
         """Test loss and accuracy, and the probe's report, as far as they were asked for."""
         found = {}
         if self.test is not None:
-            result = evaluate(self.net, self.loss, self.test)
+            result = evaluate(self.net, self.loss, self.test, rule=self.rule)
             found |= {"test_loss": result["loss"], "test_accuracy": result.get("accuracy")}
         if self.probe is not None:
             found["layers"] = self.probe.measure()
@@ -221,12 +221,14 @@ EARLY = 10                                              # steps before the early
 class Batches:
     """Training batches for a rule's off-line phase, as begun tapes, in an order of their own.
 
-    `step` and `epoch` are those of the next update. The order is keyed by (seed, "phase", step): it changes no data
-    order, and is the same after a resume. There is no last batch: a rule takes as many as it wants.
+    `step` and `epoch` are those of the next update, `per_epoch` says how many make an epoch. The order is keyed by
+    (seed, "phase", step): it changes no data order, and is the same after a resume. There is no last batch: a rule
+    takes as many as it wants.
     """
 
     def __init__(self, trainer, step, epoch):
         self.trainer, self.step, self.epoch, self.drawn = trainer, step, epoch, 0
+        self.per_epoch = len(trainer.train)
 
     def __iter__(self):
         return self

@@ -124,3 +124,46 @@ def test_nothing_has_a_shape_and_no_memory_and_is_known_for_it():
     nothing = c.nothing_like(x)
     assert nothing.shape == x.shape and nothing.dtype == x.dtype and not nothing.any() and not any(nothing.strides)
     assert not nothing.any() and nothing.shape == x.shape
+
+
+@given(samples(), chunkings(), seeds())
+def test_a_samples_standard_deviation_is_over_its_own_entries(shape, cut, seed):
+    T, nb = cut
+    x = noise(seed, (T * nb, *shape))
+    found = c.rows(c.sample_std(c.columns(x, nb)))
+    assert np.allclose(found, x.reshape(len(x), -1).std(axis=1), rtol=1e-12, atol=1e-12)
+
+
+@given(samples(), chunkings(), seeds())
+def test_samples_stand_side_by_side_and_have_norms(shape, cut, seed):
+    T, nb = cut
+    x = noise(seed, (T * nb, *shape))
+    y = c.columns(x, nb)
+    inside = x if x.ndim == 2 else x.transpose(0, 1, 3, 2)              # the order of entries inside a net
+    assert np.array_equal(c.side_by_side(y), inside.reshape(len(x), -1).T)
+    assert np.allclose(c.rows(c.sample_norm(y)), np.linalg.norm(x.reshape(len(x), -1), axis=1), rtol=1e-12, atol=0)
+
+
+@given(samples(), chunkings(), seeds())
+def test_a_samples_sum_is_over_its_own_entries_and_several_make_features(shape, cut, seed):
+    T, nb = cut
+    x, y = noise(seed, (T * nb, *shape)), noise(seed + 1, (T * nb, *shape))
+    sums = [c.sample_sum(c.columns(a, nb)) for a in (x, y)]
+    assert sums[0].shape == (T, nb)
+    wanted = np.stack([a.reshape(len(a), -1).sum(axis=1) for a in (x, y)], axis=1)
+    assert np.allclose(c.rows(c.as_features(sums)), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 2)])
+def test_the_first_entries_are_replaced_as_they_are_stored(shape):
+    x, v = noise(0, (6, *shape)), noise(1, (6, 2))
+    before = x.copy()
+    kept = c.columns(x, 3)
+    for copies in (1, 3):
+        found = c.replace_first(kept, c.columns(v, 3), copies)
+        stored = [c.rows(a.reshape(len(a), -1, a.shape[-1])) for a in (found, kept)]
+        assert np.array_equal(stored[0][:, :2 * copies], np.tile(v, copies))
+        assert np.array_equal(stored[0][:, 2 * copies:], stored[1][:, 2 * copies:]) and found.shape == kept.shape
+    assert np.array_equal(x, before) and np.array_equal(c.rows(kept), before)
+    one = c.rows(c.replace_first(c.columns(noise(0, (4, 5)), 2), np.array([[1.0], [2.0]])))
+    assert np.array_equal(one[:, :2], np.tile([1.0, 2.0], (4, 1)))

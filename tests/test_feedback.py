@@ -3,13 +3,14 @@ import pytest
 from hypothesis import given, settings
 
 from nplearn.columns import nothing_like
+from nplearn.errors import BuildError
 from nplearn.feedback import Broadcast, Cut, Feedback, Matrix, Product, Through, Transport, orthonormal_rows
 from nplearn.layers import Conv2d, Dense, Flatten, Port, Residual, Sequential, Tanh, holders, residuals, weighted
 from nplearn.losses import SquaredError
 from nplearn.rules import Backprop
 from nplearn.tape import Tape
 from nplearn.testing.strategies import nets, seeds
-from nplearn.testing.trial import Trial, differ, map_net, ready, residual_net
+from nplearn.testing.trial import Trial, dense_net, differ, map_net, ready, residual_net
 
 
 def drawn(shape, seed=0):
@@ -100,8 +101,8 @@ def test_every_kind_says_what_it_is_and_fixed_and_learned_differ():
 
 
 def test_an_abstract_feedback_carries_nothing_it_raises():
-    with pytest.raises(NotImplementedError):
-        Feedback().carry(None, None, None, None)
+    with pytest.raises(BuildError, match=r"fc2: class Feedback without carry; .*write it in Feedback"):
+        Feedback().carry(weighted(dense_net())[1], None, None, None)
     assert Feedback().effective(None) is None and Cut().effective(None) is None
 
 

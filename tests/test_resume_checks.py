@@ -9,6 +9,7 @@ import threadpoolctl
 
 from nplearn import resume
 from nplearn.errors import CheckpointError
+from nplearn.kernels.gpu import gemm, launch
 from nplearn.resume import compare, compare_settings, copy_into, record_differences, run_record
 
 
@@ -58,13 +59,25 @@ def test_the_record_names_what_bits_depend_on():
     assert record_differences({"a": 1}, {"b": 2}) == ["a was 1 and is now absent", "b was absent and is now 2"]
 
 
-def test_the_record_of_a_gpu_names_it():
+def test_the_record_of_a_gpu_names_it_and_its_switches(monkeypatch):
+    monkeypatch.setattr(gemm, "TF32", False)
+    monkeypatch.setattr(launch, "PLAIN", False)
+    monkeypatch.delenv("CUPY_TF32", raising=False)
     runtime = types.SimpleNamespace(getDeviceProperties=lambda index: {"name": b"GPU %d" % index},
                                     runtimeGetVersion=lambda: 12080)
     cupy = types.SimpleNamespace(__version__="13.4", cuda=types.SimpleNamespace(runtime=runtime))
     record = run_record(types.SimpleNamespace(xp=cupy, index=1))
     assert (record["device"], record["cupy"], record["CUDA"]) == ("GPU 1", "13.4", 12080)
     assert record_differences(record, {**record, "device": "GPU 2"}) == ["device was GPU 1 and is now GPU 2"]
+    for module, name in ((gemm, "TF32"), (launch, "PLAIN")):
+        monkeypatch.setattr(module, name, not getattr(module, name))
+    monkeypatch.setenv("CUPY_TF32", "1")
+    then, now = record, run_record(types.SimpleNamespace(xp=cupy, index=1))
+    assert now == json.loads(json.dumps(now))
+    assert record_differences(then, now) == [
+        "NPLEARN_TF32 was False and is now True", "NPLEARN_KERNELS was own and is now plain",
+        "CUPY_TF32 was 0 and is now 1"]
+    assert not any("TF32" in key or "KERNELS" in key for key in run_record())
 
 
 def test_the_examples_in_the_docstrings_are_true():

@@ -11,6 +11,7 @@ from nplearn.data.dataset import DataSet
 from nplearn.errors import SettingError
 from nplearn.layers import weighted
 from nplearn.optim import SGD, Adam, AdamW, BatchManhattan, RMSprop
+from nplearn.rules import FeedbackAlignment, registry
 from nplearn.runs import LOSSES, OPTIMISERS, Settings
 
 
@@ -100,3 +101,22 @@ def test_what_cannot_be_made_is_refused_in_words(change, says):
     with pytest.raises(SettingError) as error:
         Settings(**{**SMALL, **change}).trainer(DATA)
     assert str(error.value).startswith(says)
+
+
+def test_a_rule_brings_its_home_and_what_is_given_goes_before_it(monkeypatch):
+    class AtHome(FeedbackAlignment):
+        home = {"loss": "squared", "lr": 0.01, "net_options": {"activation": "sigmoid", "hidden": [5]}}
+    monkeypatch.setitem(registry.RULES, "home", (AtHome, {}))
+    settings = Settings.for_rule("home")
+    assert (settings.loss, settings.lr, settings.rule) == ("squared", 0.01, "home")
+    net = settings.build((28, 28, 1), 10)
+    assert [type(layer).__name__ for layer in net.layers] == ["Flatten", "Dense", "Sigmoid", "Dense"]
+    own = Settings.for_rule("home", lr=0.5, net_options={"hidden": [7, 6]}, seed=3)
+    assert (own.lr, own.seed, own.net_options) == (0.5, 3, {"activation": "sigmoid", "hidden": [7, 6]})
+    assert Settings.for_rule("home", net="lenet").net_options == {}
+    assert Settings.for_rule("fa") == Settings(rule="fa") and AtHome.home["lr"] == 0.01
+
+
+def test_an_activation_by_name_is_refused_where_there_is_none():
+    with pytest.raises(SettingError, match="mlp: activation 'sine'; expected one of relu, leaky-relu"):
+        Settings(net_options={"activation": "sine"}).build((28, 28, 1), 10)

@@ -13,7 +13,7 @@ from nplearn.data import Loader, load
 from nplearn.errors import TrainingError
 from nplearn.layers import Dense, Dropout, Flatten, ReLU, Sequential
 from nplearn.losses import SoftmaxCrossEntropy
-from nplearn.metrics import accuracy
+from nplearn.metrics import accuracy, evaluate
 from nplearn.optim import SGD, MultiStep
 from nplearn.rules import Backprop, KolenPollack, registry
 from nplearn.runs import Settings
@@ -214,3 +214,20 @@ def test_history_of_layers_is_finite_where_it_is_a_number():
         for layer in record["layers"]:
             numbers = [value for value in layer.values() if not isinstance(value, str | list | None)]
             assert numbers and all(map(math.isfinite, numbers))
+
+
+def test_training_evaluation_and_probe_read_the_net_as_the_rule_does():
+    class Doubles(Backprop):
+        def forward(self, x, tape=None):
+            return 2 * super().forward(x, tape)
+    doubled, plain = trainer(rule=Doubles()), trainer(rule=Backprop())
+    for run in doubled, plain:
+        run.measure_start()
+    inputs, labels = next(iter(doubled.train.epoch(0)))
+    value = doubled.update(inputs, labels)
+    loss = SoftmaxCrossEntropy()
+    begun = plain.tape.begin(inputs, labels, seed=(11, 0))
+    assert value == pytest.approx(loss(2 * plain.net.forward(begun.input, begun), begun.labels)[0].mean(), rel=1e-6)
+    outputs = [evaluate(plain.net, loss, plain.test, rule=rule)["loss"] for rule in (None, plain.rule)]
+    assert outputs[0] == outputs[1] != doubled.history[0]["test_loss"]
+    assert doubled.history[0]["layers"][-1]["delta_norm"] != plain.history[0]["layers"][-1]["delta_norm"]

@@ -31,7 +31,8 @@ def windows(x, window, groups=1, band=None):
     for the same shape, window and number of rows; a copy of those where rows are dilated.
     """
     xp, (H, C, W, nb), (top, _) = array_module(x), x.shape, window.pads[0]
-    first, last = (0, window.out(H, W)[0]) if band is None else (band.start, band.stop)
+    h = window.out(H, W)[0]
+    first, last = (0, h) if band is None else (band.start, band.stop)
     if window.is_point():
         return x[first:last].reshape(last - first, groups, C // groups, W * nb).swapaxes(0, 1)
     if launch.serves(x):
@@ -42,7 +43,8 @@ def windows(x, window, groups=1, band=None):
     rows = copies.shape[1]
     low, high = min(rows, max(0, -start)), max(0, min(rows, H - start))     # those rows that the input has
     high = max(low, high)
-    copies[:, :low], copies[:, high:] = 0, 0
+    if last - first < h:                                # of a whole map they are always the same, zero from the start
+        copies[:, :low], copies[:, high:] = 0, 0
     x = x[start + low:start + high].reshape(high - low, groups, C // groups, W, nb).swapaxes(0, 1)
     if window.pads[1] == (0, 0):                        # nothing at the sides: one strided assignment for all kw
         group, row, channel, column, item = x.strides
@@ -95,10 +97,27 @@ def convolve(x, W, window, groups, out):
     if gemm.serves(x):
         gemm.matmul(matrix[:, 0], windows(x, window, groups), out=out.swapaxes(0, 1))
         return
-    tile = tile_of(w * nb, matrix.shape[-1], n_out // groups)
+    row = matrix.shape[-1] // window.kernel[0]          # of the columns: what one kernel row sees
     for band in bands(x, window):
-        array_module(x).matmul(matrix, tiles(windows(x, window, groups, band), tile),
-                               out=tiles(out[band].swapaxes(0, 1), tile))
+        columns, place = windows(x, window, groups, band), out[band].swapaxes(0, 1)
+        for rows, taps in runs(window, len(x), band.start, band.stop):
+            part = slice(row * taps.start, row * taps.stop)
+            tile = tile_of(w * nb, part.stop - part.start, n_out // groups)
+            array_module(x).matmul(matrix[..., part], tiles(columns[:, rows, part], tile),
+                                   out=tiles(place[:, rows], tile))
+
+
+@cache
+def runs(window, H, first, last):
+    """[(rows, taps)]: slices of the output rows first ... last - 1, counted from `first`, and of the kernel rows that
+    fall inside a map of H rows there. Where padding is seen that leaves out products with zeros."""
+    (stride, _), (top, _), (apart, _), kh = window.stride, window.pads[0], window.dilation, window.kernel[0]
+    found = []
+    for o in range(first, last):
+        inside = [i for i in range(kh) if 0 <= o * stride + i * apart - top < H] or [0]
+        found.append((inside[0], inside[-1] + 1))
+    starts = [o for o, taps in enumerate(found) if o == 0 or taps != found[o - 1]]
+    return [(slice(a, b), slice(*found[a])) for a, b in zip(starts, [*starts[1:], last - first], strict=True)]
 
 
 @cache

@@ -13,13 +13,14 @@ Inside `flow()`, which containers use around their layers, work is put off: when
 chunk through everything that has gathered, while the chunk is in its cache, then the next. Whoever touches an array in
 any other way (a reshape that copies is such a touch) has to meet first. `total` without `out` does, and so does
 `call(act, ...)` for a method of an object whose own class does not say `flows = True`: that all it does with
-activations goes through this page. A subclass has to say so again, since what it overrides is its own, and a layer one
-of whose methods was replaced on the object no longer counts as one that says so. What has gathered belongs to the
-thread that shared it. A work must not share work itself.
+activations goes through this page. A subclass has to say so again, since what it overrides is its own, and an object
+one of whose methods was replaced no longer counts as one that says so. What has gathered belongs to the thread that
+shared it. A work must not share work itself.
 """
 import os
 import threading
 from contextvars import copy_context
+from itertools import pairwise
 from queue import SimpleQueue
 
 from nplearn.kernels.workspace import empty_like
@@ -146,6 +147,17 @@ class flow:
             meet()
 
 
+class MayFlow:
+    """Base of what may say `flows` (layers, feedback): an object knows whether all its methods are its class's."""
+
+    as_written = True
+
+    def __setattr__(self, name, value):
+        if callable(getattr(type(self), name, None)):
+            self.__dict__["as_written"] = False
+        object.__setattr__(self, name, value)
+
+
 def call(act, *args):
     """act(*args), a method: in the flow if its object's own class says `flows`, else after lanes have met."""
     owner = getattr(act, "__self__", None)
@@ -153,6 +165,15 @@ def call(act, *args):
         return act(*args)
     with flow(False):
         return act(*args)
+
+
+def cuts(n, k):
+    """Where n things are cut into k parts of nearly the same size.
+
+    >>> cuts(8, 3)
+    [0, 2, 5, 8]
+    """
+    return [i * n // k for i in range(k + 1)]
 
 
 def _run(T, works):
@@ -163,7 +184,7 @@ def _run(T, works):
             for work in works:
                 work(t)
         return
-    parts, done = [range(lane * T // lanes, (lane + 1) * T // lanes) for lane in range(lanes)], SimpleQueue()
+    parts, done = [range(*ends) for ends in pairwise(cuts(T, lanes))], SimpleQueue()
     for tasks, part in zip(_workers, parts[1:], strict=False):
         tasks.put((works, part, done, copy_context()))  # in the caller's context, which holds np.errstate
     errors = [_part(works, parts[0]), *(done.get() for _ in parts[1:])]

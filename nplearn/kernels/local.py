@@ -81,7 +81,7 @@ def adjoint(d, W, shape, window):
     (down, across), (row_apart, column_apart), (top, _), (left, right) = window.stride, window.dilation, *window.pads
     reach = (kh - 1) * row_apart + 1                    # rows that an output row sees
     n = min(h, PIECES)
-    cuts = [i * h // n for i in range(n + 1)]
+    cuts = lanes.cuts(h, n)
     slabs = [None] * n
 
     def one(i):

@@ -3,6 +3,7 @@
     forward y = f(x)        backward d f'(x)        tangent v f'(x)            any shape
 """
 from nplearn.backend import array_module
+from nplearn.errors import unwritten
 from nplearn.kernels.gpu import activation, launch
 from nplearn.kernels.lanes import chunkwise
 from nplearn.layers.base import Layer, takes_out
@@ -15,10 +16,10 @@ class Activation(Layer):
     """
 
     def f(self, x):
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "f(self, x)", self.path)
 
     def slope(self, y):
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "slope(self, y)", self.path)
 
     def serves(self, in_shape):
         return True
@@ -104,6 +105,24 @@ class Tanh(Activation):
         return 1 - y * y
 
 
+class Clip(Activation):
+    """scale x between `low` and `high`: clip(x, 0, 1), the hard sigmoid, unless told; slope 0 from the bounds on."""
+
+    flows = True
+    slope_in_c = "y > (T){low:.17g} && y < (T){high:.17g} ? (T){scale:.17g} : (T)0"
+
+    def __init__(self, scale=1.0, low=0.0, high=1.0):
+        self.scale, self.low, self.high = scale, low, high
+
+    def f(self, x, out=None):
+        xp = array_module(x)
+        out = xp.multiply(x, x.dtype.type(self.scale), out=out)
+        return xp.clip(out, x.dtype.type(self.low), x.dtype.type(self.high), out=out)
+
+    def slope(self, y):
+        return ((y > self.low) & (y < self.high)) * y.dtype.type(self.scale)
+
+
 class Sigmoid(Activation):
     """1 / (1 + exp(-x)), by way of tanh: no overflow on either side."""
 
@@ -115,3 +134,19 @@ class Sigmoid(Activation):
 
     def slope(self, y):
         return y * (1 - y)
+
+
+class SteepSigmoid(Activation):
+    """1 / (1 + exp(-gain (x - centre)))."""
+
+    flows = True
+    slope_in_c = "(T){gain:.17g} * y * (1 - y)"
+
+    def __init__(self, gain=4.0, centre=0.5):
+        self.gain, self.centre = gain, centre
+
+    def f(self, x):
+        return (1 + array_module(x).tanh((x - self.centre) * (self.gain / 2))) / 2
+
+    def slope(self, y):
+        return self.gain * y * (1 - y)

@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nplearn.backend import Device, array_module, like, stream
+from nplearn.backend import Device, array_module, like, stream, to_host
 from nplearn.columns import columns, cut, inside, nothing_like, outside, over_channels, rows
-from nplearn.errors import BuildError, SettingError
+from nplearn.errors import BuildError, SettingError, unwritten
 from nplearn.feedback import Transport
 from nplearn.kernels import lanes
 from nplearn.layers.initial import XAVIER, ZERO
+from nplearn.layers.members import everything, leaves
 from nplearn.params import Arena, Param
 
 
@@ -36,23 +37,18 @@ class Ground(NamedTuple):
         return self.device.put(np.ascontiguousarray(host, self.dtype))
 
 
-class Layer:
+class Layer(lanes.MayFlow):
     """A step of a net. Between passes it holds parameters (and running statistics) and nothing else.
 
     After `build` it knows its `path` in the net and the shapes of a sample, `in_shape` and `out_shape`.
     """
 
     path, in_shape, out_shape = "", None, None
+    other_shapes = ()                                   # in_shape at further places, where it is another
     laned = False                                       # whether its kernels share their work out over lanes
     column_bytes = 0                                    # the largest im2col workspace below, per sample
     served_by = None                                    # the rule that fitted a net's feedback last
     sends = False                                       # whether a Param lies below: an error at the input is wanted
-
-    def __setattr__(self, name, value):
-        """A method that is replaced on the object may look at arrays: lanes meet before it (see `lanes.call`)."""
-        if callable(getattr(type(self), name, None)):
-            self.__dict__["as_written"] = False
-        object.__setattr__(self, name, value)
 
     # -- what a layer writes ----------------------------------------------------------------------------------------
 
@@ -69,11 +65,11 @@ class Layer:
 
     def forward(self, x, tape=None):
         """Output for x. With a tape, keep what the way back needs; without one, inference: running statistics."""
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "forward(self, x, tape=None)", self.path)
 
     def backward(self, d, tape):
         """The error at the input from the error d at the output of the pass on `tape`; fills gradients."""
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "backward(self, d, tape)", self.path)
 
     def tangent(self, v, tape):
         """The change at the output from a change v at the input (read with `tape.walk(up=True)`)."""
@@ -103,7 +99,7 @@ class Layer:
             raise SettingError("dtype", f"{dtype!r}", "float32 or float64", "choose one of these")
         ground = Ground(seed, np.dtype(dtype), device if isinstance(device, Device) else Device(device))
         for layer in everything(self):
-            layer.in_shape, layer.sends = None, False
+            layer.in_shape, layer.other_shapes, layer.sends = None, (), False
             if hasattr(layer, "feedback"):
                 layer.feedback = layer.exact            # that of another build would not fit
         self.served_by = None
@@ -120,19 +116,18 @@ class Layer:
 
     def place(self, path, in_shape, ground):
         """Give the layer its place in a net; at a second place it keeps its first path and its weights."""
-        shape = self.infer_at(path, in_shape)
+        if self.in_shape is None:
+            self.path = path                            # first, so that an error can say where
+        shape = tuple(self.infer(in_shape))
         if self.in_shape is None:
             self.in_shape, self.out_shape = in_shape, shape
             self.make(ground)
-        elif tuple(in_shape) != tuple(self.in_shape) and not self.serves(in_shape):
-            raise BuildError(self.path, f"the same layer again, as {path}, on {in_shape}", f"{self.in_shape} there too",
-                             "use a layer of its own at the second place")
+        elif tuple(in_shape) != tuple(self.in_shape):
+            if not self.serves(in_shape):
+                raise BuildError(self.path, f"the same layer again, as {path}, on {in_shape}",
+                                 f"{self.in_shape} there too", "use a layer of its own at the second place")
+            self.other_shapes += (tuple(in_shape),)
         return shape
-
-    def infer_at(self, path, in_shape):
-        if self.in_shape is None:
-            self.path = path                            # first, so that an error can say where
-        return tuple(self.infer(in_shape))
 
     def reach(self, below):
         """Told whether a Param lies below, says whether one lies below what comes next."""
@@ -161,9 +156,7 @@ class Layer:
         self.check(inputs)
         parts = [rows(self.forward(self.columns(np.asarray(inputs[start:start + batch]))))
                  for start in range(0, len(inputs), batch)]
-        xp = self.device.xp
-        out = xp.concatenate(parts)
-        return out if xp is np else out.get()
+        return to_host(self.device.xp.concatenate(parts))
 
 
 class Weighted(Layer):
@@ -181,27 +174,30 @@ class Weighted(Layer):
         self.weight, self.bias = None, None
         self.has_bias = bias
 
-    # the three operators, and what decides the weight's law; a layer writes these
+    # the three operators, and what decides the weight's law; a layer writes these, and `n`, its output channels
+
+    def infer(self, in_shape):
+        raise unwritten(self, "infer(self, in_shape)", self.path)
 
     def apply(self, x, W):
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "apply(self, x, W)", self.path)
 
     def adjoint(self, d, W, shape):
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "adjoint(self, d, W, shape)", self.path)
 
     def outer(self, x, d):                              # may take out=None: where dW is wanted, which saves a copy
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "outer(self, x, d)", self.path)
 
     def weight_shape(self, n_out):
         """Shape of a weight with n_out output channels."""
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "weight_shape(self, n_out)", self.path)
 
     def bias_shape(self):
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "bias_shape(self)", self.path)
 
     def fans(self, n_out):
         """(fan_in, fan_out) of a weight with n_out output channels."""
-        raise NotImplementedError  # abstract
+        raise unwritten(self, "fans(self, n_out)", self.path)
 
     # what all of them share
 
@@ -300,34 +296,3 @@ def whole(where, name, x, least=1):
     if isinstance(x, bool) or not isinstance(x, (int, np.integer)) or x < least:
         raise SettingError(where, f"{name} {x!r}", f"a whole number of at least {least}", "change it")
     return int(x)
-
-
-# -- looking at a net -------------------------------------------------------------------------------------------------
-
-def everything(net):
-    """The net, the layers inside it and those inside them, in forward order, each once (a layer may be used twice)."""
-    def walk(layer):
-        yield layer
-        for child in layer.children().values():
-            yield from walk(child)
-    return list(dict.fromkeys(walk(net)))
-
-
-def leaves(net):
-    """Every layer without layers inside."""
-    return [layer for layer in everything(net) if not layer.children()]
-
-
-def weighted(net):
-    """The weighted layers of a net, in forward order, each once."""
-    return [layer for layer in leaves(net) if isinstance(layer, Weighted)]
-
-
-def laned(net):
-    """Whether a run's threads are of more use as lanes than to BLAS: where maps are, until they are pooled away."""
-    return any(layer.laned for layer in leaves(net))
-
-
-def holders(net):
-    """Every layer that holds a feedback: the weighted ones and the Ports."""
-    return [layer for layer in leaves(net) if hasattr(layer, "feedback")]

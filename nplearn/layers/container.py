@@ -5,7 +5,8 @@ from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.feedback import Through
 from nplearn.kernels.lanes import call, chunkwise, flow
-from nplearn.layers.base import Layer, everything
+from nplearn.layers.base import Layer
+from nplearn.layers.members import everything
 
 
 class Sequential(Layer):
@@ -41,9 +42,14 @@ class Sequential(Layer):
         return below
 
     def forward(self, x, tape=None):
-        with flow(isinstance(x, np.ndarray)):
-            for layer in self.layers:
-                x = call(layer.forward, x, tape)
+        inputs = x
+        try:
+            with flow(isinstance(x, np.ndarray)):
+                for layer in self.layers:
+                    x = call(layer.forward, x, tape)
+        except (ValueError, IndexError) as error:       # arrays that do not fit
+            blame(self.layers, inputs[:1], error)
+            raise
         return x
 
     def backward(self, d, tape):
@@ -127,6 +133,22 @@ class Port(Layer):
     def tangent(self, v, tape):
         tape.take(self)
         return v
+
+
+def blame(layers, x, error):
+    """A BuildError from `error` if one of a chain's layers makes of x another shape than its `infer` says."""
+    for layer in layers:
+        if isinstance(layer, Sequential):
+            blame(layer.layers, x, error)
+        try:
+            y = layer.forward(x)
+        except (ValueError, IndexError):
+            return
+        said, found = layer.infer(x.shape[1:-1]), y.shape[1:-1]
+        if tuple(said) != found and not layer.children():
+            raise BuildError(layer.path, f"an output of shape {found}", f"{said}, as its infer says",
+                             f"write infer(self, in_shape) in {type(layer).__name__}, or change forward") from error
+        x = y
 
 
 def residuals(net):

@@ -2,10 +2,10 @@
 
     x (T, n_in, nb), W (n_out, n_in)      a = W x      dx = W' d      dW = sum over chunks of d x'      bias (n_out, 1)
 """
-from nplearn.backend import array_module
 from nplearn.columns import over_channels
 from nplearn.errors import BuildError
 from nplearn.kernels import lanes
+from nplearn.kernels.product import product
 from nplearn.layers.base import Weighted, whole
 from nplearn.layers.initial import XAVIER
 
@@ -35,16 +35,17 @@ class Dense(Weighted):
         return self.in_shape[0], n_out
 
     def apply(self, x, W):
-        return over_channels(W, x)                      # W @ x, by chunks
+        return product(W, x[0])[None] if len(x) == 1 else over_channels(W, x)
 
     def adjoint(self, d, W, shape):
-        return over_channels(W.T, d)
+        return product(W.T, d[0])[None] if len(d) == 1 else over_channels(W.T, d)
 
     def over_bias(self, d, out=None):
+        if len(d) == 1:
+            return d[0].sum(axis=1, keepdims=True, out=out)
         return lanes.total(len(d), lambda t: d[t].sum(axis=1, keepdims=True), out)
 
     def outer(self, x, d, out=None):
         if len(x) == 1:
-            xp = array_module(x)                        # a batch of one: np.matmul would not ask BLAS
-            return (xp.dot if x.shape[-1] == 1 else xp.matmul)(d[0], x[0].T, out=out)
+            return product(d[0], x[0].T, out)
         return lanes.total(len(x), lambda t: d[t] @ x[t].T, out)

@@ -9,6 +9,7 @@ matrices are drawn by the same law as the weight whose place they take.
     HE_FAN_IN       N, std sqrt(2 / fan_in)
     LECUN_NORMAL    N, std 1 / sqrt(fan_in)
     AKROUT          N, std 1 / sqrt(fan_in + fan_out)     Akrout et al. 2019, small nets
+    ORTHOGONAL      orthonormal rows or columns           Ahmad et al. 2020; of two-axis weights
     ZERO            0                                     Nokland 2016, tanh nets under DFA
 """
 from math import sqrt
@@ -16,16 +17,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nplearn.errors import BuildError
+
 
 class Law(NamedTuple):
     """`draw(rng, shape, fan_in, fan_out)` float64 on the host; `std(fan_in, fan_out)`."""
 
     name: str
-    kind: str                                           # uniform or normal
+    kind: str                                           # uniform, normal or orthogonal
     std: object
 
     def draw(self, rng, shape, fan_in, fan_out):
         s = self.std(fan_in, fan_out)
+        if self.kind == "orthogonal":
+            if len(shape) != 2:
+                raise BuildError("init", f"orthogonal weights of shape {shape}", "two axes, as in Dense",
+                                 "use another law")
+            return orthogonal(rng, *shape)
         return rng.uniform(-s * sqrt(3), s * sqrt(3), shape) if self.kind == "uniform" else rng.normal(0, s, shape)
 
 
@@ -35,6 +43,7 @@ HE_FAN_OUT = Law("he-fan-out", "normal", lambda fan_in, fan_out: sqrt(2 / fan_ou
 HE_FAN_IN = Law("he-fan-in", "normal", lambda fan_in, fan_out: sqrt(2 / fan_in))
 LECUN_NORMAL = Law("lecun", "normal", lambda fan_in, fan_out: 1 / sqrt(fan_in))
 AKROUT = Law("akrout", "normal", lambda fan_in, fan_out: 1 / sqrt(fan_in + fan_out))
+ORTHOGONAL = Law("orthogonal", "orthogonal", lambda fan_in, fan_out: 1 / sqrt(max(fan_in, fan_out)))
 ZERO = Law("zero", "normal", lambda fan_in, fan_out: 0.0)
 
 

@@ -34,14 +34,17 @@ class MaxPool2d(Pool):
     def forward(self, x, tape=None):
         y = pool.max_forward(x, self.window)
         if tape is not None:
-            tape.keep(self, (x, y))
+            won = pool.winners(x, y, self.window)
+            tape.keep(self, (x, y) if won is None else (won,))
         return y
 
     def backward(self, d, tape):
-        return pool.max_backward(d, *tape.take(self), self.window)
+        kept = tape.take(self)
+        return pool.to_winners(d, *kept) if len(kept) == 1 else pool.max_backward(d, *kept, self.window)
 
     def tangent(self, v, tape):
-        return pool.max_tangent(v, *tape.take(self), self.window)
+        kept = tape.take(self)
+        return pool.from_winners(v, *kept) if len(kept) == 1 else pool.max_tangent(v, *kept, self.window)
 
 
 class AvgPool2d(Pool):

@@ -16,6 +16,8 @@ Phases are forward (with the loss), credit (`rule.assign`), learning (`optimiser
 (`rule.phase`, if due, on the given batch). Products in a rule's own code are seen where one operand comes from the
 pass, a Param or a draw and has not been through np.asarray; a solve or a factorisation counts no multiply-adds.
 """
+import tracemalloc
+from contextlib import contextmanager
 from math import nan
 from typing import NamedTuple
 
@@ -102,6 +104,25 @@ def cost(net, rule, loss, inputs, labels, optimiser=None):
     >>> found.by("phase")["credit"].multiply_adds       # 2 N sum of |W|, less N |W| of fc1, which sends nothing
     8000
     """
+    with tried(net, rule, loss, optimiser) as optimiser:
+        watch = Watch()
+        with watch.over(net, rule, loss, optimiser):
+            step(net, rule, loss, optimiser, inputs, labels, watch.see, lambda name: setattr(watch, "phase", name))
+    return Cost(summed(watch.notes))
+
+
+def held(net, rule, loss, inputs, labels, optimiser=None):
+    """Bytes that such a step holds at its fullest beyond what stands before it: activities, targets, sweeps, scratch."""
+    for _ in range(2):                                  # the second time: some scratch is made once and kept
+        with tried(net, rule, loss, optimiser) as stepper, traced() as peak:
+            step(net, rule, loss, stepper, inputs, labels)
+            found = peak()
+    return found
+
+
+@contextmanager
+def tried(net, rule, loss, optimiser):
+    """An optimiser for a step after which all is as it was."""
     rule.check(net)
     if net.device.xp is not np:
         raise SettingError("cost", f"a net on {net.device.name}", "one on the CPU", "build it there: counts agree")
@@ -110,22 +131,40 @@ def cost(net, rule, loss, inputs, labels, optimiser=None):
     with unchanged(net, rule, loss, optimiser, rule.arrays()):
         optimiser = SGD(net.arena, 0.01) if optimiser is None else optimiser
         rule.follow(optimiser)                          # a twin of its own will do: slots do not change what is counted
-        watch = Watch()
-        with watch.over(net, rule, loss, optimiser):
-            def begin(mode="train"):
-                tape = Tape(net, loss, mode).begin(inputs, labels)
-                tape.input = watch.see(tape.input)
-                return tape
-            tape = begin()
-            tape.run(net)
-            watch.phase = "credit"
-            rule.assign(net, tape)
-            watch.phase = "learning"
-            optimiser.step()
-            rule.learn(net, tape)
-            watch.phase = "offline"
-            rule.phase(net, Batches(begin, optimiser))
-    return Cost(summed(watch.notes))
+        yield optimiser
+
+
+def step(net, rule, loss, optimiser, inputs, labels, see=lambda x: x, phase=lambda name: None):
+    """One training step and the off-line phase behind it; `see` is given the input, `phase` each phase's name."""
+    def begin(mode="train"):
+        tape = Tape(net, loss, mode).begin(inputs, labels)
+        tape.input = see(tape.input)
+        return tape
+    phase("forward")
+    tape = begin()
+    tape.run(rule)
+    phase("credit")
+    rule.assign(net, tape)
+    phase("learning")
+    optimiser.step()
+    rule.learn(net, tape)
+    phase("offline")
+    rule.phase(net, Batches(begin, optimiser))
+
+
+@contextmanager
+def traced():
+    """A function that says how many bytes were held at once, at most, since here."""
+    running = tracemalloc.is_tracing()
+    if not running:
+        tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        yield lambda: tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if not running:
+            tracemalloc.stop()
 
 
 def summed(notes):
@@ -139,7 +178,10 @@ def summed(notes):
 
 
 class Batches:
-    """What `rule.phase` draws from: one batch, again and again."""
+    """What `rule.phase` draws from: one batch, again and again. An epoch is one update long: what a rule does once an
+    epoch over all batches is counted as what it does for one."""
+
+    per_epoch = 1
 
     def __init__(self, begin, optimiser):
         self.begin, self.step, self.epoch = begin, optimiser.steps, optimiser.epoch

@@ -34,7 +34,7 @@ class Probe:
     def measure(self):
         """A list of dicts of floats, one per weighted layer in forward order (see the module's table)."""
         tape = self.tape.begin(*self.batch)
-        tape.run()
+        tape.run(self.rule)
         return compare(self.net, self.rule, tape)
 
 

@@ -125,7 +125,8 @@ class Optimiser(ABC):
         return self.leader._now or self.evaluate()
 
     def evaluate(self):
-        return {name: schedule(self.steps, self.epoch) for name, schedule in self.schedules.items()}
+        steps, epoch = self.steps, self.epoch
+        return {name: schedule(steps, epoch) for name, schedule in self.schedules.items()}
 
     def uses(self, name):
         """Whether a scheduled setting can be anything but 0."""

@@ -1,18 +1,21 @@
 """What a rule is: it fits feedback to layers and turns a batch into gradients.
 
     attach(net, seed)        once, after build: every layer that sends gets the rule's feedback
-    follow(optimiser)        learned feedback gets a twin of the forward optimiser, or the rule's own
+    follow(optimiser)        what the rule learns gets a twin of the forward optimiser, or the rule's own
+    forward(x, tape)         what the net says of x: a forward pass, unless the rule lets the net settle
     assign(net, tape)        fills every gradient of the pass, with the weights as they were; moves nothing
     learn(net, tape)         after the weights have moved: moves the feedback
     phase(net, batches)      off-line work: once before the first update and again after every `learn`
 
 A rule writes `feedback(layer, rng)`, and of the others only what it needs. Unweighted layers send exact derivatives
 under every rule, biases and normalisation get the exact gradient of the delta that reached them, and the last layer's
-delta is the loss's own.
+delta is the loss's own. A rule with a walk of its own writes `assign`, begins it with `start`, and keeps what is not on
+a layer (a chain, learned inverses) in `prepare`, `params` and `fixed`.
 
 A rule declares what it claims; the contract tests each claim, and its absence.
 """
 import inspect
+from types import MappingProxyType
 
 import numpy as np
 
@@ -28,6 +31,8 @@ NO_TRANSPORT = "free of weight transport"               # W replaced by NaN afte
 REDUCES = "backprop when feedback is W"                 # (PFA: B orthonormal, R = B' W)
 EXACT_TOP = "last layer exact"                          # its gradient equals backprop's, to the bit
 SAMPLES_APART = "samples apart"                         # a batch's gradient is the mean over its samples (no BatchNorm)
+NEEDS_CHAIN = "needs a chain"                           # refuses nets whose way divides
+NOISY = "gradients from noise"                          # a sample's gradient depends on draws of its own
 
 
 class Rule:
@@ -39,11 +44,15 @@ class Rule:
     claims     what the contract may hold the rule to
     lowest     also ask for feedback of layers with nothing below, where it learns and drives nothing
     learned    whether any of the feedback learns
+    drawn      whether the seed decides what the rule keeps
+    home       where the rule was published to work, as far as it is not the usual: settings of `runs.Settings`
     """
 
     idea = paper = keeps = learns_when = ""
     claims = frozenset()
     lowest = learned = False
+    drawn = True
+    home = MappingProxyType({})
 
     def __init__(self, optimiser=None):
         self.net = None
@@ -57,6 +66,23 @@ class Rule:
     def feedback(self, layer, rng):
         """The feedback of one layer; `rng` is that layer's own stream, the same whatever the other layers draw."""
         return Transport()
+
+    def prepare(self, net):
+        """Make what the rule keeps besides the feedback on layers, or refuse the net; asked once, at `attach`."""
+
+    def params(self):
+        """{path: Param} of all that the rule learns."""
+        return {f"{layer.path}.{name}": param for layer in self.layers
+                for name, param in layer.feedback.params().items()}
+
+    def fixed(self):
+        """{path: array} of what is drawn once and stays."""
+        return {f"{layer.path}.{name}": array for layer in self.layers
+                for name, array in layer.feedback.fixed().items()}
+
+    def forward(self, x, tape=None):
+        """What the net says of x; without a tape in inference."""
+        return self.net.forward(x, tape)
 
     def assign(self, net, tape):
         self.check(net)
@@ -86,15 +112,14 @@ class Rule:
                 holder.feedback = holder.exact
             layers = [layer for layer in weighted(net) if layer.sends or self.lowest]
         self.net, self.seed, self.layers, self.optimiser = net, seed, list(layers), None
+        self.prepare(net)
         for layer in self.layers:
             layer.feedback = self.feedback(layer, stream(seed, "feedback", layer.path))
             fits(layer)
-        learned = []
-        for layer in self.layers:
-            for name, param in layer.feedback.params().items():
-                param.path = f"{layer.path}.{name}"
-                learned.append(param)
-        self.state = Arena(learned) if learned else None
+        learned = self.params()
+        for path, param in learned.items():
+            param.path = path
+        self.state = Arena(learned.values()) if learned else None
         return self
 
     def check(self, net):
@@ -103,6 +128,11 @@ class Rule:
             other = "" if net.served_by is None else f"; {type(net.served_by).__name__} was attached to it since"
             raise BuildError(type(self).__name__, f"a net it is not attached to{other if self.net is net else ''}",
                              "rule.attach(net, seed) first", "attach it after net.build(...), and after other rules")
+
+    def start(self, net, tape):
+        """A walk of the rule's own begins."""
+        self.check(net)
+        tape.arrive(net)
 
     def follow(self, optimiser):
         if self.state is not None:
@@ -113,14 +143,8 @@ class Rule:
         return self.net.device.put(np.ascontiguousarray(host, self.net.dtype))
 
     def arrays(self):
-        """{path: array} of all feedback, learned and fixed: what a checkpoint holds besides weights."""
-        found = {}
-        for layer in self.layers:
-            for name, param in layer.feedback.params().items():
-                found[f"{layer.path}.{name}"] = param.value
-            for name, array in layer.feedback.fixed().items():
-                found[f"{layer.path}.{name}"] = array
-        return found
+        """{path: array} of all the rule keeps, learned and fixed: what a checkpoint holds besides weights."""
+        return {**{path: param.value for path, param in self.params().items()}, **self.fixed()}
 
     def states(self):
         """The arenas of what the rule learns."""

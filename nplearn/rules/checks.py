@@ -42,3 +42,15 @@ def outputs(net, rule):
                          f"a net whose output is {net.out_shape}, {math.prod(net.out_shape)} numbers", "one axis",
                          "end the net in one number per class")
     return net.out_shape[0]
+
+
+def bare(chain):
+    """The stages, if none but the last has parameters behind its nonlinearity; else BuildError.
+
+    For rules that find an error at the nonlinearity: it would not reach them."""
+    for stage in chain[:-1]:
+        for layer in stage.behind:
+            if layer.params():
+                raise BuildError(layer.path, f"a {type(layer).__name__} behind a nonlinearity", "none with parameters",
+                                 "put it before the nonlinearity, or use a rule that walks down")
+    return chain

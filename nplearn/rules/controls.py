@@ -9,13 +9,14 @@ A rule that does not beat both has taught its hidden layers nothing.
 from nplearn.columns import count, permute
 from nplearn.feedback import Cut, Feedback
 from nplearn.layers import leaves, weighted
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, NOISY, SAMPLES_APART, Rule
 
 
 class Frozen(Rule):
     idea = "control: hidden layers stay as they were drawn"
     paper, keeps, learns_when = "-", "a copy of the hidden weights", "the last layer every step"
     claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART})
+    drawn = False
 
     def feedback(self, layer, rng):
         return Cut()
@@ -31,7 +32,7 @@ class Frozen(Rule):
         for param, start in self.start:                 # decay would move them
             param.value[...] = start
 
-    def arrays(self):
+    def fixed(self):
         return {f"{param.path}.start": start for param, start in self.start}
 
 
@@ -48,7 +49,7 @@ class Dealt(Feedback):
 class Shuffled(Rule):
     idea = "control: backprop whose signal is dealt to the wrong samples"
     paper, keeps, learns_when = "-", "nothing", "W every step"
-    claims = frozenset({EXACT_TOP})
+    claims = frozenset({EXACT_TOP, NOISY})
 
     def feedback(self, layer, rng):
         return Dealt()

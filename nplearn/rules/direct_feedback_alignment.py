@@ -54,6 +54,10 @@ class DirectFeedbackAlignment(Rule):
                 raise BuildError(layer.path, f"{K} outputs for {layer.groups} groups", "a multiple of the groups",
                                  'use DirectFeedbackAlignment(form="author")')
             return Broadcast(layer.draw(rng, K), self.signal, flat=False)
+        if layer.other_shapes:
+            raise BuildError(layer.path, f"inputs of {layer.in_shape} and, at another place, {layer.other_shapes[0]}",
+                             "one shape, since every unit of the input has a row of the feedback matrix",
+                             'use DirectFeedbackAlignment(form="biotorch"), or a layer of its own at the second place')
         m = size ** -0.5 if self.scale is None else self.scale
         need, have = K * size * (16 + self.net.dtype.itemsize), memory_left()       # drawn in float64, then cast
         if need > have:

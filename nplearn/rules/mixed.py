@@ -21,7 +21,7 @@ class Mixed(Rule):
         if not isinstance(rules, dict) or not all(isinstance(rule, Rule) for rule in rules.values()):
             raise BuildError("Mixed", f"{rules!r}", "a dict {pattern: Rule}", 'write Mixed({"*": Backprop()})')
         for pattern, rule in rules.items():
-            if type(rule).assign is not Rule.assign:
+            if type(rule).assign is not Rule.assign or type(rule).forward is not Rule.forward:
                 raise BuildError(f"Mixed {pattern!r}", f"{type(rule).__name__}, which has a walk of its own",
                                  "rules that share the plain walk down", "use it alone")
         if len({id(rule) for rule in rules.values()}) < len(rules):
@@ -64,8 +64,11 @@ class Mixed(Rule):
         for rule in self.rules.values():
             rule.phase(net, batches)
 
-    def arrays(self):
-        return {path: array for rule in self.rules.values() for path, array in rule.arrays().items()}
+    def params(self):
+        return {path: param for rule in self.rules.values() for path, param in rule.params().items()}
+
+    def fixed(self):
+        return {path: array for rule in self.rules.values() for path, array in rule.fixed().items()}
 
     def states(self):
         return [arena for rule in self.rules.values() for arena in rule.states()]

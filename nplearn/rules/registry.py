@@ -6,31 +6,100 @@ its object a Rule class or a function without required arguments that returns a 
     make("fa")        make("pfa:expand=5,density=0.3")        make("dfa:form=biotorch")
 """
 import json
+from functools import partial
 from importlib.metadata import entry_points
 
 from nplearn.errors import SettingError
+from nplearn.rules.alignment import Alignment
+from nplearn.rules.auxiliary_output import AuxiliaryOutput
 from nplearn.rules.backprop import Backprop
+from nplearn.rules.burst import Burst
+from nplearn.rules.closed_inversion import ClosedInversion
 from nplearn.rules.controls import Frozen, Shuffled
+from nplearn.rules.difference_reconstruction import DifferenceReconstruction, DirectDifferenceReconstruction
+from nplearn.rules.difference_target_propagation import (
+    DifferenceTargetPropagation,
+    SimplifiedDifferenceTargetPropagation,
+)
 from nplearn.rules.direct_feedback_alignment import DirectFeedbackAlignment
+from nplearn.rules.direct_targets import DirectRandomTargetProjection, SignDirectFeedbackAlignment
+from nplearn.rules.dynamic_inversion import DynamicInversion
+from nplearn.rules.equilibrium_propagation import EquilibriumPropagation
 from nplearn.rules.feedback_alignment import FeedbackAlignment
+from nplearn.rules.fixed_prediction import FixedPrediction
+from nplearn.rules.fixed_weight_target_propagation import FixedWeightTargetPropagation
+from nplearn.rules.forward_forward import ForwardForward
+from nplearn.rules.gait_prop import GaitProp
+from nplearn.rules.indirect_feedback_alignment import IndirectFeedbackAlignment
 from nplearn.rules.kolen_pollack import KolenPollack
+from nplearn.rules.local_difference_reconstruction import LocalDifferenceReconstruction
+from nplearn.rules.local_losses import LocalLosses
+from nplearn.rules.pepita import Pepita
+from nplearn.rules.perturbation import ForwardGradient, NodePerturbation
+from nplearn.rules.perturbation_trained_feedback import PerturbationTrainedFeedback
+from nplearn.rules.predictive_coding import PredictiveCoding
 from nplearn.rules.product_feedback_alignment import ProductFeedbackAlignment
+from nplearn.rules.reciprocal import Reciprocal
+from nplearn.rules.reciprocal_oracle import ReciprocalOracle
 from nplearn.rules.sign_concordant import (
     BatchRandomSignConcordant,
     FixedRandomSignConcordant,
     UniformSignConcordant,
 )
+from nplearn.rules.single_loop_inversion import SingleLoopInversion
+from nplearn.rules.target_propagation import TargetPropagation
+from nplearn.rules.vector_broadcast import VectorBroadcast
+from nplearn.rules.weight_mirror import WeightMirror
+from nplearn.rules.zero_divergence import ZeroDivergence
 
 RULES = {                                               # short name: (class, options)
     "backprop": (Backprop, {}),
     "fa": (FeedbackAlignment, {}),
     "dfa": (DirectFeedbackAlignment, {}),
+    "drtp": (DirectRandomTargetProjection, {}),
+    "sdfa": (SignDirectFeedbackAlignment, {}),
+    "ifa": (IndirectFeedbackAlignment, {}),
+    "pepita": (Pepita, {}),
+    "np": (NodePerturbation, {}),
+    "forward-gradient": (ForwardGradient, {}),
+    "ptf": (PerturbationTrainedFeedback, {}),
     "usf": (UniformSignConcordant, {}),
     "brsf": (BatchRandomSignConcordant, {}),
     "frsf": (FixedRandomSignConcordant, {}),
     "kp": (KolenPollack, {}),
+    "wm": (WeightMirror, {}),
+    "ia": (Alignment, {"amp": 2e-3, "null": 1e-3, "decay": 1e-3}),
+    "sa": (Alignment, {"decay": 1e-3, "self_": 2e-3}),
+    "aa": (Alignment, {"sparse": 1e-3, "amp": 2e-3}),
     "pfa": (ProductFeedbackAlignment, {}),
     "pfa-o": (ProductFeedbackAlignment, {"expand": 1, "lift": "orthogonal"}),
+    "pc": (PredictiveCoding, {}),
+    "pc-fa": (partial(PredictiveCoding, FeedbackAlignment), {}),
+    "pc-kp": (partial(PredictiveCoding, KolenPollack), {}),
+    "fpa": (FixedPrediction, {}),
+    "zil": (ZeroDivergence, {}),
+    "ep": (EquilibriumPropagation, {}),
+    "tp": (TargetPropagation, {}),
+    "dtp": (DifferenceTargetPropagation, {}),
+    "sdtp": (SimplifiedDifferenceTargetPropagation, {}),
+    "ao-sdtp": (AuxiliaryOutput, {}),
+    "fw-dtp": (FixedWeightTargetPropagation, {}),
+    "l-drl": (LocalDifferenceReconstruction, {}),
+    "drl": (DifferenceReconstruction, {}),
+    "ddtp": (DirectDifferenceReconstruction, {}),
+    "gait": (GaitProp, {}),
+    "rf": (Reciprocal, {}),
+    "rf-sleep": (Reciprocal, {"steps": 0, "sleep": 60}),
+    "rf-exact": (ReciprocalOracle, {}),
+    "di": (DynamicInversion, {}),
+    "ndi": (ClosedInversion, {}),
+    "sdi": (SingleLoopInversion, {}),
+    "pred": (LocalLosses, {"heads": "pred"}),
+    "sim": (LocalLosses, {"heads": "sim"}),
+    "predsim": (LocalLosses, {}),
+    "ff": (ForwardForward, {}),
+    "burst": (Burst, {}),
+    "gevb": (VectorBroadcast, {}),
 }
 CONTROLS = {"frozen": (Frozen, {}), "shuffled": (Shuffled, {})}
 

@@ -4,19 +4,21 @@
     report.count, report.clauses, print(report)        how many checks ran, in all and for each clause
 
 A claim (`rule.claims`) is tested both ways: declared, it must hold on every net; not declared, it must fail on one. The
-clauses of `ALWAYS` hold for every rule. A failure is an AssertionError that says rule, net, seed, clause, layer and
-sizes, for all failures at once.
+clauses of `ALWAYS` hold for every rule. A net that the rule refuses at `attach`, with a BuildError, is passed over; a
+rule that refuses where the way divides needs a chain, and declares it. A failure is an AssertionError that says rule,
+net, seed, clause, layer and sizes, for all failures at once.
 """
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 
 from nplearn.columns import outside
-from nplearn.errors import SettingError
-from nplearn.layers import holders, weighted
+from nplearn.errors import BuildError, SettingError
+from nplearn.layers import holders, stages, weighted
 from nplearn.metrics.probe import compare
-from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
+from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, NOISY, REDUCES, SAMPLES_APART, Rule
 from nplearn.testing.trial import NETS, Batches, N, Trial, copies, differ
 
 # -- claims: each says why it does not hold, or "" --------------------------------------------------------------------
@@ -26,13 +28,31 @@ def no_transport(make):
     with np.errstate(all="ignore"):
         for trial in clean, blind:
             trial.run()
-        for layer in weighted(blind.net):
-            layer.weight.value[...] = np.nan            # any later read of W poisons what comes of it
-        why = differ(blind.assign(), clean.assign())
+        with blindfolded(blind.net):
+            why = differ(blind.assign(), clean.assign())
         for trial in clean, blind:
             trial.optimiser.step()
-            trial.rule.learn(trial.net, trial.tape)
+        clean.rule.learn(clean.net, clean.tape)
+        with blindfolded(blind.net):
+            blind.rule.learn(blind.net, blind.tape)
         return why or differ(blind.rule.arrays(), clean.rule.arrays())
+
+
+@contextmanager
+def blindfolded(net):
+    """Every W is NaN but on its layer's own way up, which a second pass may take: other reads poison what follows."""
+    def blind(layer):
+        W, true, apply = layer.weight.value, layer.weight.value.copy(), layer.apply
+        W[...] = np.nan
+        layer.apply = lambda x, V: apply(x, true if V is W else V)
+        return W, true
+    covered = {layer: blind(layer) for layer in weighted(net)}
+    try:
+        yield
+    finally:
+        for layer, (W, true) in covered.items():
+            W[...] = true
+            del layer.apply
 
 
 def reduces(make):
@@ -70,7 +90,12 @@ def coupled(trial, gradients):
     return differ({path: sum(single[path] for single in singles) / N for path in whole}, whole, 1e-11)
 
 
-CLAIMS = {NO_TRANSPORT: no_transport, REDUCES: reduces, EXACT_TOP: exact_top, SAMPLES_APART: samples_apart}
+def noisy(make):
+    return "" if a_batch_twice_is_the_batch(make) else "a batch twice gives the batch's gradient: no noise is in it"
+
+
+CLAIMS = {NO_TRANSPORT: no_transport, REDUCES: reduces, EXACT_TOP: exact_top, SAMPLES_APART: samples_apart,
+          NOISY: noisy}
 
 
 # -- what holds for every rule ----------------------------------------------------------------------------------------
@@ -109,8 +134,8 @@ def assign_can_be_repeated(make):
 def fixed_feedback_stays(make):
     trial = make()
     def fixed():
-        return {f"{layer.path}.{name}": array for layer in holders(trial.net)
-                for name, array in layer.feedback.fixed().items()}
+        return trial.rule.fixed() | {f"{layer.path}.{name}": array for layer in holders(trial.net)
+                                     for name, array in layer.feedback.fixed().items()}
     before = copies(fixed())
     for step in range(4):
         trial.step(step)
@@ -132,7 +157,7 @@ def phase_leaves_the_forward_pass(make):
 def seed_decides(make):
     one, two, other = make(), make(), make(seed=1000, net_seed=make.keywords["seed"])
     feedback, elsewhere = one.feedback_arrays(), other.feedback_arrays()
-    if feedback and not differ(elsewhere, feedback):
+    if feedback and one.rule.drawn and not differ(elsewhere, feedback):
         return "another seed gives the same feedback"
     for trial in one, two:
         for step in range(3):
@@ -206,16 +231,17 @@ def a_batch_twice_is_the_batch(make):
 ALWAYS = (assign_moves_nothing, assign_fills_every_gradient, assign_can_be_repeated, fixed_feedback_stays,
           phase_leaves_the_forward_pass, seed_decides, looking_changes_nothing, resumes,
           never_hands_down_a_forward_weight)
-UNLESS_CONTROL = (every_layer_learns, a_batch_twice_is_the_batch)
+UNLESS_NOISY = (every_layer_learns,)
+UNLESS_CONTROL = (*UNLESS_NOISY, a_batch_twice_is_the_batch)
 
 
 # -- the contract -----------------------------------------------------------------------------------------------------
 
 class Report:
-    """How many checks ran: `count` in all, `clauses` {clause: checks}."""
+    """How many checks ran: `count` in all, `clauses` {clause: checks}; `refused` {net: why the rule refuses it}."""
 
     def __init__(self, rule, nets, seeds):
-        self.rule, self.nets, self.seeds, self.clauses = rule, list(nets), list(seeds), Counter()
+        self.rule, self.nets, self.seeds, self.clauses, self.refused = rule, list(nets), list(seeds), Counter(), {}
 
     @property
     def count(self):
@@ -225,8 +251,10 @@ class Report:
         return self.count
 
     def __str__(self):
-        lines = [f"{self.rule}: {self.count} checks on {', '.join(self.nets)}, seeds {self.seeds}"]
-        return "\n".join(lines + [f"    {n:4d}  {clause}" for clause, n in self.clauses.items()])
+        taken = [net for net in self.nets if net not in self.refused]
+        lines = [f"{self.rule}: {self.count} checks on {', '.join(taken)}, seeds {self.seeds}"]
+        return "\n".join(lines + [f"    {n:4d}  {clause}" for clause, n in self.clauses.items()]
+                         + [f"    refused {net}: {why}" for net, why in self.refused.items()])
 
 
 def check_rule(rule_factory, nets=None, seeds=(0, 1), loss=None, control=False):
@@ -238,20 +266,25 @@ def check_rule(rule_factory, nets=None, seeds=(0, 1), loss=None, control=False):
 
     >>> from nplearn.rules import FeedbackAlignment
     >>> report = check_rule(FeedbackAlignment, seeds=[0])                        # doctest: +ELLIPSIS
-    FeedbackAlignment: ... checks on dense, map, norm, residual, seeds [0]
+    FeedbackAlignment: ... checks on dense, stride, map, norm, residual, seeds [0]
     ...
     """
     if not callable(rule_factory) or not isinstance(rule_factory(), Rule):
         raise SettingError("check_rule", f"{rule_factory!r}", "a Rule class, or a function that makes a new rule",
                            "give check_rule(MyRule) or check_rule(lambda: MyRule(option=1))")
     nets, claims = nets or NETS, rule_factory().claims
-    unknown = sorted(set(claims) - set(CLAIMS))
+    unknown = sorted(set(claims) - {*CLAIMS, NEEDS_CHAIN})
     if unknown:
-        raise SettingError(f"{type(rule_factory()).__name__}.claims", f"{unknown}", f"some of {list(CLAIMS)}",
-                           "import them from nplearn.rules")
+        raise SettingError(f"{type(rule_factory()).__name__}.claims", f"{unknown}",
+                           f"some of {[*CLAIMS, NEEDS_CHAIN]}", "import them from nplearn.rules")
     report, failures, missed = Report(type(rule_factory()).__name__, nets, seeds), [], Counter()
-    clauses = {**CLAIMS, **{words(f): f for f in (*ALWAYS, *(() if control else UNLESS_CONTROL))}}
+    unless = () if control else UNLESS_NOISY if NOISY in claims else UNLESS_CONTROL
+    clauses = {**CLAIMS, **{words(f): f for f in (*ALWAYS, *unless)}}
     for net, build in nets.items():
+        why = refusal(build, rule_factory)
+        if why:
+            report.refused[net] = why
+            continue
         for seed in seeds:
             make = partial(Trial, build, rule_factory, seed=seed, loss=loss)
             for clause, check in clauses.items():
@@ -268,11 +301,38 @@ def check_rule(rule_factory, nets=None, seeds=(0, 1), loss=None, control=False):
                     failures.append(f"{report.rule} on {net}, seed {seed}: {clause}: {why}")
     failures += [f"{report.rule}: {clause} holds on every net and is not declared: declare it in `claims`"
                  for clause in CLAIMS if clause not in claims and report.clauses[clause] and not missed[clause]]
+    failures += chain_claim(report, nets, claims)
     failures += [f"{report.rule}: {clause} is declared and was never checked: give nets that can judge it"
-                 for clause in sorted(claims) if not report.clauses[clause]]
+                 for clause in sorted(claims - {NEEDS_CHAIN}) if not report.clauses[clause]]
     assert not failures, "\n".join(failures)
     print(report)
     return report
+
+
+def refusal(build, rule_factory):
+    """What the rule says to a net that it does not take, or ""."""
+    try:
+        rule_factory().attach(build(0))
+    except BuildError as error:
+        return str(error)
+    return ""
+
+
+def chain_claim(report, nets, claims):
+    """Failures of NEEDS_CHAIN, declared or not; and of a rule that takes no net at all."""
+    if len(report.refused) == len(nets):
+        return [f"{report.rule}: refuses {net}: {why}" for net, why in report.refused.items()]
+    def chains(net):
+        try:
+            return bool(stages(nets[net](0)))
+        except BuildError:
+            return False
+    divided = [net for net in nets if not chains(net)]
+    if NEEDS_CHAIN in claims:
+        return [f"{report.rule}: {NEEDS_CHAIN}, it says, and takes {net}" for net in divided
+                if net not in report.refused]
+    return [f"{report.rule}: refuses {net}, which is no chain: declare {NEEDS_CHAIN!r} ({report.refused[net]})"
+            for net in divided if net in report.refused]
 
 
 def words(function):

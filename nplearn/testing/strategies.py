@@ -271,11 +271,3 @@ def batch(net, seed, n):
     """(inputs as rows, class labels) for a built net: random, a function of `seed`."""
     rng = np.random.default_rng(seed)
     return (rng.standard_normal((n, *outside(net.in_shape))).astype(net.dtype), rng.integers(0, net.out_shape[0], n))
-
-
-ALL_LAYERS = {                                          # every layer of nplearn by its strategy
-    "Dense": dense, "Conv2d": conv2d, "LocallyConnected2d": locally_connected2d, "Transposed": transposed,
-    "activations": activations, "pools": pools, "GlobalAvgPool": global_pools, "BatchNorm": batch_norms,
-    "Dropout": dropouts, "Flatten": flattens, "Reshape": reshapes, "Subsample": subsamples, "Port": ports,
-    "Sequential": chains, "Residual": residual_blocks,
-}

@@ -44,6 +44,12 @@ def map_net(seed=0):
                             act2=ReLU(), flatten=Flatten(), fc=Dense(3)), (6, 5, 2), seed)
 
 
+def stride_net(seed=0):
+    """A chain without pooling or normalisation: convolution, a locally connected layer, two dense ones."""
+    return ready(Sequential(conv=Conv2d(4, 3, stride=2), act1=Tanh(), local=LocallyConnected2d(3, 2), act2=LeakyReLU(),
+                            flatten=Flatten(), fc1=Dense(8), act3=Tanh(), fc2=Dense(5)), (6, 7, 2), seed)
+
+
 def norm_net(seed=0):
     """Convolution with BatchNorm, pooling, a locally connected layer, dense with BatchNorm."""
     return ready(Sequential(conv=Conv2d(4, (3, 2), stride=(1, 2)), norm1=BatchNorm(), act1=Tanh(), pool=AvgPool2d(2),
@@ -69,7 +75,7 @@ def ready(net, in_shape, seed=0):
     return net
 
 
-NETS = {"dense": dense_net, "map": map_net, "norm": norm_net, "residual": residual_net}
+NETS = {"dense": dense_net, "stride": stride_net, "map": map_net, "norm": norm_net, "residual": residual_net}
 
 
 # -- a short training -------------------------------------------------------------------------------------------------
@@ -97,7 +103,7 @@ class Trial:
         return (tape or self.tape).begin(inputs[rows], labels[rows], seed=(self.seed, step))
 
     def run(self, step=0, rows=None):
-        self.begin(step, rows).run(self.net)
+        self.begin(step, rows).run(self.rule)
         return self.tape
 
     def assign(self, tape=None):
@@ -140,12 +146,16 @@ class Trial:
 
     def feedback_arrays(self):
         """{name: live array} of what the feedback on every layer holds, learned and fixed."""
-        return {f"{layer.path}.{name}": array for layer in holders(self.net) for name, array in
-                [*((k, p.value) for k, p in layer.feedback.params().items()), *layer.feedback.fixed().items()]}
+        return self.rule.arrays() | {
+            f"{layer.path}.{name}": array for layer in holders(self.net) for name, array in
+            [*((k, p.value) for k, p in layer.feedback.params().items()), *layer.feedback.fixed().items()]}
 
 
 class Batches:
-    """What `phase` is given: begun tapes of their own order, and the step and epoch that training has come to."""
+    """What `phase` is given: begun tapes of their own order, the step and epoch that training has come to, and how many
+    updates make an epoch."""
+
+    per_epoch = 3
 
     def __init__(self, trial, step):
         self.trial, self.step, self.epoch, self.drawn = trial, step, 0, 0

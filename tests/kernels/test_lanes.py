@@ -1,6 +1,8 @@
 """Lanes share out chunks and change no bit. Oracle: a plain loop."""
+import doctest
 import threading
 import time
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from nplearn.layers import (
     Reshape,
     Residual,
     Sequential,
+    holders,
     laned,
 )
 from nplearn.losses import SoftmaxCrossEntropy
@@ -260,6 +263,51 @@ def test_a_method_replaced_on_a_layer_sees_arrays_that_are_written():
     x = np.random.default_rng(0).normal(size=(4, 4, 2, 4, 2)).astype(np.float32)
     net.forward(x)
     assert np.array_equal(seen[0], net.layers[1].forward(net.layers[0].forward(x)))
+
+
+def test_a_method_replaced_on_a_feedback_sees_arrays_that_are_written():
+    def seen_by(name):
+        net = Sequential(Conv2d(2, 3), Conv2d(2, 3), Conv2d(2, 3), GlobalAvgPool()).build((4, 4, 2))
+        net.chunk = lambda n: 2
+        rule, tape = make("pfa:path=direct").attach(net, 0), Tape(net, SoftmaxCrossEntropy())
+        rng = np.random.default_rng(0)
+        tape.begin(rng.normal(size=(8, 4, 4, 2)), rng.integers(2, size=8))
+        tape.run()
+        rule.assign(net, tape)
+        feedback, seen = net.layers[1].feedback, []     # its delta comes out of another layer's carry
+        true = getattr(type(feedback), name)
+        wanted = tape.walk(records=True)
+        net.backward(wanted.error, wanted)
+
+        def replaced(self, layer, d, *rest):
+            seen.append(d.copy())
+            return true(self, layer, d, *rest)
+        assert feedback.as_written
+        setattr(feedback, name, MethodType(replaced, feedback))
+        assert not feedback.as_written
+        rule.assign(net, tape)
+        return seen, wanted.deltas[net.layers[1]]
+    for name in ("carry", "collect", "mixed"):          # the last is called by the other two
+        seen, (delta,) = seen_by(name)
+        assert seen and all(np.array_equal(d, delta) for d in seen)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_no_rule_of_ours_keeps_lanes_from_flowing(name):
+    net = make(name).attach(deep().build((6, 6, 3)), 0).net
+    assert all(layer.as_written and layer.feedback.as_written for layer in holders(net))
+
+
+@pytest.mark.parametrize(("n", "k"), [(8, 3), (3, 3), (7, 1), (2, 5), (0, 2), (100, 7)])
+def test_cuts_leave_nothing_out_and_parts_differ_by_one_at_most(n, k):
+    cuts = lanes.cuts(n, k)
+    sizes = np.diff(cuts)
+    assert (cuts[0], cuts[-1], len(sizes)) == (0, n, k) and max(sizes) - min(sizes) <= 1
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    failed, ran = doctest.testmod(lanes)
+    assert failed == 0 and ran > 0
 
 
 def test_an_error_that_is_caught_inside_loses_no_work_from_outside():

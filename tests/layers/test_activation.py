@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from nplearn.layers import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
-from nplearn.testing.strategies import activations, noise, seeds
+from nplearn.layers import ELU, Clip, LeakyReLU, ReLU, Sigmoid, SteepSigmoid, Tanh
+from nplearn.testing.strategies import activations, case, noise, samples, seeds
 from tests.helpers import agree, close, on_source, tensor, walk
 
 X = np.array([-2.0, -0.5, 0.0, 0.5, 2.0])
@@ -18,12 +19,30 @@ def test_activations_keep_the_layer_contract_on_many_cases(contract):
     contract(activations(), least=40_000, examples=1000)
 
 
+@st.composite
+def of_settling_nets(draw):
+    """Those that equilibrium propagation is used with."""
+    kind, values = draw(st.sampled_from([(Clip, (0.93,)), (Clip, (0.47,)), (Clip, (1.1, -0.52, 0.53)),
+                                         (SteepSigmoid, ()), (SteepSigmoid, (2.0, -0.3))]))       # no point on a bound
+    return case(kind, draw(samples()), *values)
+
+
+def test_activations_of_settling_nets_keep_the_layer_contract(contract):
+    contract(of_settling_nets(), least=850)
+
+
 @pytest.mark.parametrize("layer, wanted, slope", [
     (ReLU(), [0, 0, 0, 0.5, 2], [0, 0, 0, 1, 1]),
     (LeakyReLU(0.1), [-0.2, -0.05, 0, 0.5, 2], [0.1, 0.1, 0.1, 1, 1]),
     (ELU(2.0), [2 * np.exp(-2) - 2, 2 * np.exp(-0.5) - 2, 0, 0.5, 2], [2 * np.exp(-2), 2 * np.exp(-0.5), 2, 1, 1]),
     (Tanh(), np.tanh(X), 1 / np.cosh(X) ** 2),
     (Sigmoid(), 1 / (1 + np.exp(-X)), np.exp(-X) / (1 + np.exp(-X)) ** 2),
+    (Clip(), [0, 0, 0, 0.5, 1], [0, 0, 0, 1, 0]),
+    (Clip(0.5), [0, 0, 0, 0.25, 1], [0, 0, 0, 0.5, 0]),
+    (Clip(1.0, -0.5, 0.5), [-0.5, -0.5, 0, 0.5, 0.5], [0, 0, 1, 0, 0]),
+    (Clip(0.4, -0.5, 1.0), [-0.5, -0.2, 0, 0.2, 0.8], [0, 0.4, 0.4, 0.4, 0.4]),
+    (SteepSigmoid(), 1 / (1 + np.exp(-4 * (X - 0.5))), 4 * np.exp(-4 * (X - 0.5)) / (1 + np.exp(-4 * (X - 0.5))) ** 2),
+    (SteepSigmoid(1.0, 0.0), 1 / (1 + np.exp(-X)), np.exp(-X) / (1 + np.exp(-X)) ** 2),
 ])
 def test_values_and_slopes_are_those_of_the_formulas(layer, wanted, slope):
     y = layer.f(X)
@@ -31,7 +50,8 @@ def test_values_and_slopes_are_those_of_the_formulas(layer, wanted, slope):
     close(layer.slope(y).astype(float), np.array(slope, float), scale=1)
 
 
-@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(), ELU(), Tanh(), Sigmoid()])
+@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(), ELU(), Tanh(), Sigmoid(), Clip(), Clip(2.0, -0.5, 0.5),
+                                   SteepSigmoid()])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_huge_inputs_neither_overflow_nor_leave_the_range(layer, dtype):
     y = layer.f(np.array([-1e30, -1e4, 1e4, 1e30], dtype))

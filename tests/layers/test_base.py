@@ -5,7 +5,21 @@ from hypothesis import strategies as st
 
 from nplearn.columns import columns, rows
 from nplearn.errors import BuildError
-from nplearn.layers import Conv2d, Dense, Flatten, Layer, LocallyConnected2d, Port, ReLU, Residual, Sequential, holders
+from nplearn.layers import (
+    Activation,
+    Conv2d,
+    Dense,
+    Flatten,
+    Layer,
+    LocallyConnected2d,
+    Port,
+    ReLU,
+    Residual,
+    Sequential,
+    Weighted,
+    holders,
+)
+from nplearn.losses import SoftmaxCrossEntropy
 from nplearn.tape import Tape
 from nplearn.testing.strategies import batch, nets, noise, seeds
 from tests.helpers import close
@@ -85,3 +99,83 @@ def test_a_layer_without_a_tangent_says_so():
     layer = Sequential(one=OneWay()).build((3,))
     with pytest.raises(BuildError, match="one: no tangent"):
         layer.tangent(noise(0, (1, 3, 2)), Tape(layer))
+
+
+# -- a class that a user writes and that lacks a method ---------------------------------------------------------------
+
+class Silent(Layer):
+    pass
+
+
+class Forwards(Layer):
+    def forward(self, x, tape=None):
+        return x
+
+
+class Halves(Forwards):
+    def forward(self, x, tape=None):
+        return x[:, ::2]
+
+
+class Bare(Weighted):
+    pass
+
+
+class Writes(Weighted):
+    n = 3
+
+    def infer(self, in_shape):
+        return (3,)
+
+
+class Curve(Activation):
+    pass
+
+
+def step(layer):
+    net = Sequential(fc=Dense(4), mine=layer).build((5,))
+    tape = Tape(net, SoftmaxCrossEntropy()).begin(noise(0, (2, 5)), [0, 1])
+    tape.run()
+    net.backward(tape.error, tape)
+
+
+@pytest.mark.parametrize("layer, method, base", [
+    (Silent(), "forward(self, x, tape=None)", "Layer"), (Forwards(), "backward(self, d, tape)", "Layer"),
+    (Bare(), "infer(self, in_shape)", "Weighted"), (Writes(), "weight_shape(self, n_out)", "Weighted"),
+    (Curve(), "f(self, x)", "Activation")])
+def test_a_method_that_a_class_lacks_is_named_with_the_class(layer, method, base):
+    kind, name = type(layer).__name__, method.partition("(")[0]
+    with pytest.raises(BuildError) as caught:
+        step(layer)
+    assert str(caught.value) == (f"mine: class {kind} without {name}; expected {method}, as {base} describes it; "
+                                 f"write it in {kind}.")
+
+
+@pytest.mark.parametrize("name, method", [
+    ("apply", "apply(self, x, W)"), ("adjoint", "adjoint(self, d, W, shape)"), ("outer", "outer(self, x, d)"),
+    ("bias_shape", "bias_shape(self)"), ("fans", "fans(self, n_out)")])
+def test_each_method_of_a_weighted_layer_is_named_where_it_lacks(name, method):
+    layer = type("Mine", (Dense,), {name: getattr(Weighted, name)})(3)
+    with pytest.raises(BuildError) as caught:
+        step(layer)
+    assert caught.value.expected.startswith(method) and caught.value.do == "write it in Mine"
+
+
+@pytest.mark.parametrize("net, in_shape", [
+    (lambda: Sequential(fc=Dense(8), mine=Halves(), out=Dense(3)), (5,)),
+    (lambda: Sequential(conv=Conv2d(4, 3), mine=Halves(), flatten=Flatten(), out=Dense(3)), (8, 6, 2)),
+    (lambda: Sequential(Sequential(conv=Conv2d(4, 3), mine=Halves(), act=ReLU()), Flatten(), Dense(3)), (8, 6, 2))])
+@pytest.mark.parametrize("n", [1, 256])
+def test_a_layer_that_says_another_shape_than_it_puts_out_is_found_when_arrays_do_not_fit(net, in_shape, n):
+    with pytest.raises(BuildError, match=r"mine: an output of shape \(4.*\); expected \(8.*as its infer says; write "
+                                         r"infer\(self, in_shape\) in Halves") as caught:
+        net().build(in_shape).predict(np.zeros((n, *in_shape)))
+    assert isinstance(caught.value.__cause__, (ValueError, IndexError))
+
+
+def test_an_error_that_no_shape_explains_stays_what_it_is():
+    class Refuses(Forwards):
+        def forward(self, x, tape=None):
+            raise ValueError("mine")
+    with pytest.raises(ValueError, match="^mine$"):
+        Sequential(Dense(3), Refuses(), Dense(2)).build((5,)).predict(np.zeros((2, 5)))

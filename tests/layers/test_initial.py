@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 
-from nplearn.layers import AKROUT, HE_FAN_IN, HE_FAN_OUT, LECUN_NORMAL, TORCH, XAVIER, ZERO, Conv2d, Dense
+from nplearn.errors import BuildError
+from nplearn.layers import (
+    AKROUT,
+    HE_FAN_IN,
+    HE_FAN_OUT,
+    LECUN_NORMAL,
+    ORTHOGONAL,
+    TORCH,
+    XAVIER,
+    ZERO,
+    Conv2d,
+    Dense,
+)
 from nplearn.layers.initial import orthogonal
 
 FAN_IN, FAN_OUT = 30, 50
@@ -35,6 +47,19 @@ def test_orthogonal_has_orthonormal_rows_or_columns(n, m):
     assert q.shape == (n, m)
     product = q @ q.T if n <= m else q.T @ q
     assert np.abs(product - np.eye(min(n, m))).max() < 1e-14
+
+
+@pytest.mark.parametrize("n, m", [(30, 70), (70, 30), (50, 50)])
+def test_the_orthogonal_law_has_the_spread_it_says(n, m):
+    W = Dense(n, init=ORTHOGONAL).build(m, 3, np.float64).weight.value
+    product = W @ W.T if n <= m else W.T @ W
+    assert abs(product - np.eye(min(n, m))).max() < 1e-14
+    assert W.std() == pytest.approx(ORTHOGONAL.std(m, n), rel=0.05)
+
+
+def test_orthogonal_kernels_are_refused():
+    with pytest.raises(BuildError, match="orthogonal weights of shape .*; expected two axes, as in Dense"):
+        Conv2d(4, 3, init=ORTHOGONAL).build((6, 5, 2))
 
 
 @pytest.mark.torch

@@ -1,6 +1,7 @@
 """The cost of a step: against the products that NumPy is really asked for, against closed forms, leaving no trace."""
 import doctest
 import sys
+import tracemalloc
 import time
 from collections import Counter
 from math import isnan, prod
@@ -35,7 +36,7 @@ from nplearn.layers import (
     weighted,
 )
 from nplearn.losses import SoftmaxCrossEntropy
-from nplearn.metrics import Cost, Counts, cost
+from nplearn.metrics import Cost, Counts, cost, held
 from nplearn.metrics.cost import summed
 from nplearn.metrics.watch import Watch
 from nplearn.nets import mlp
@@ -694,3 +695,18 @@ def test_products_take_the_time_that_is_counted(build, capsys):
     for name in made:
         ratio = counted[name].over(counted["backprop"]).multiply_adds
         assert seconds[name] / seconds["backprop"] == pytest.approx(ratio, rel=0.1), name
+
+
+def test_what_a_step_holds_grows_with_the_batch_and_with_what_a_rule_keeps():
+    def of_rule(rule, n):
+        net = mlp(10, hidden=(64, 32)).build(100, 1, np.float64)
+        inputs, labels = np.ones((n, 100)), np.zeros(n, int)
+        before = state(net, made := rule.attach(net, 1), optimiser := SGD(net.arena, 0.1))
+        found = held(net, made, LOSS, inputs, labels, optimiser)
+        same(state(net, made, optimiser), before)
+        assert not tracemalloc.is_tracing()
+        return found
+    small, large = (of_rule(Backprop(), n) for n in (64, 512))
+    activities = 8 * (64 + 32 + 10)                     # bytes a sample, before and after each nonlinearity or so
+    assert activities * 448 < large - small < 6 * activities * 448
+    assert of_rule(TwoPasses(), 512) > large + activities * 512

@@ -8,7 +8,7 @@ from nplearn.columns import rows
 from nplearn.errors import BuildError, SettingError
 from nplearn.layers import Tanh, weighted
 from nplearn.losses import SoftmaxCrossEntropy, SquaredError
-from nplearn.nets import lenet, make, mlp
+from nplearn.nets import lenet, make, mlp, square
 from nplearn.tape import Tape
 from nplearn.testing.strategies import batch, noise, seeds
 from tests.helpers import agree, channels_first, tensor
@@ -21,13 +21,16 @@ def count(net):
 @pytest.mark.parametrize("net, in_shape, parameters", [
     (lenet(10, 1, 28), (28, 28, 1), 61_706), (lenet(10, 1, 32), (32, 32, 1), 61_706),
     (lenet(10, 3, 32), (32, 32, 3), 128_842), (mlp(10), (28, 28, 1), 669_706), (mlp(10), (784,), 669_706),
+    (square(), (28, 28, 1), 5 * 785 * 784),
+    (square(widths=(784, 500, 200, 10)), (784,), 785 * 784 + 501 * 500 + 201 * 200 + 110),
     (mlp(3, hidden=()), (4,), 15), (mlp(3, hidden=(5,)), (2, 2, 1), 43)])
 def test_parameter_counts_are_the_published_ones(net, in_shape, parameters):
     assert count(net.build(in_shape)) == parameters
 
 
 @pytest.mark.parametrize("name, in_shape, parameters", [("lenet", (28, 28, 1), 61_706), ("lenet", (32, 32, 3), 128_842),
-                                                        ("mlp", (28, 28, 1), 669_706)])
+                                                        ("mlp", (28, 28, 1), 669_706),
+                                                        ("square", (3, 2, 2), 5 * 13 * 12)])
 def test_nets_are_made_by_name(name, in_shape, parameters):
     assert count(make(name, in_shape, 10).build(in_shape)) == parameters
     assert make(name, in_shape, 7).build(in_shape).out_shape == (7,)
@@ -49,7 +52,17 @@ def test_a_net_too_small_for_its_input_says_which_layer_does_not_fit(channels, s
     assert caught.value.where == path
 
 
+def test_square_nets_have_square_orthogonal_weights_and_the_first_outputs_are_the_classes():
+    net = square(3, widths=(9, 7, 5)).build(9, 1, np.float64)
+    shapes = [layer.weight.value.shape for layer in weighted(net)]
+    assert shapes == [(9, 9), (7, 7), (5, 5)] and net.out_shape == (3,)
+    for layer in weighted(net):
+        W = layer.weight.value
+        assert abs(W @ W.T - np.eye(len(W))).max() < 1e-14
+
+
 def test_nets_keep_the_layer_contract(contract):
+    contract(lambda: square(3, 6, hidden=1), in_shapes=[(6,), (1, 2, 3)], examples=5, least=350)
     contract(lambda: mlp(5, (7, 6), Tanh), in_shapes=[(4,), (3, 2, 4)], examples=5, least=350)
 
 

@@ -3,10 +3,20 @@ import numpy as np
 import pytest
 
 from nplearn.columns import count
+from nplearn.errors import BuildError
 from nplearn.feedback import Cut, Feedback, Matrix
-from nplearn.layers import weighted
+from nplearn.layers import stages, weighted
 from nplearn.params import Param
-from nplearn.rules import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, FeedbackAlignment, Rule
+from nplearn.rules import (
+    EXACT_TOP,
+    NEEDS_CHAIN,
+    NO_TRANSPORT,
+    NOISY,
+    REDUCES,
+    SAMPLES_APART,
+    FeedbackAlignment,
+    Rule,
+)
 from nplearn.testing.rules import ALWAYS, CLAIMS, UNLESS_CONTROL, check_rule, words
 from nplearn.testing.trial import dense_net
 
@@ -175,7 +185,11 @@ class WritesIntoDelta(Alignment):
         return InPlace(layer.draw(rng))
 
 
-BROKEN = {ReadsW: NO_TRANSPORT, LearnsFromW: NO_TRANSPORT, Doubles: REDUCES, DoublesTheTop: EXACT_TOP,
+class SaysNoisy(Alignment):
+    claims = Alignment.claims | {NOISY}
+
+
+BROKEN = {SaysNoisy: NOISY, ReadsW: NO_TRANSPORT, LearnsFromW: NO_TRANSPORT, Doubles: REDUCES, DoublesTheTop: EXACT_TOP,
           Sums: SAMPLES_APART, HandsDownW: "never hands down a forward weight", Undeclared: "declare it",
           MovesInAssign: "assign moves nothing",
           MovesStatistics: "norm1.mean (4) differs", Forgets: "assign fills every gradient",
@@ -194,7 +208,7 @@ def test_a_broken_rule_fails_the_clause_it_breaks(broken):
 
 
 def test_the_broken_rules_are_unbroken_without_what_breaks_them():
-    assert check_rule(Alignment, seeds=[0]).count == 58
+    assert check_rule(Alignment, seeds=[0]).count == 78
 
 
 def test_a_rule_that_sums_where_it_should_average_fails_on_a_batch_twice():
@@ -205,4 +219,30 @@ def test_a_rule_that_sums_where_it_should_average_fails_on_a_batch_twice():
 def test_every_clause_has_a_rule_that_breaks_it():
     clauses = {*CLAIMS, *map(words, ALWAYS + UNLESS_CONTROL)}
     assert clauses - set(BROKEN.values()) == {"a batch twice is the batch"}       # the test above
-    assert len(clauses) == 15
+    assert len(clauses) == 16
+
+
+class TakesChains(Alignment):
+    def prepare(self, net):
+        stages(net)
+
+
+def test_a_rule_that_takes_chains_alone_declares_it_and_one_that_does_not_does_not():
+    with pytest.raises(AssertionError, match="refuses residual, which is no chain: declare 'needs a chain'"):
+        check_rule(TakesChains, seeds=[0])
+    class Declares(TakesChains):
+        claims = TakesChains.claims | {NEEDS_CHAIN}
+    report = check_rule(Declares, seeds=[0])
+    assert list(report.refused) == ["residual"] and "block1: a Residual, where the way divides" in str(report)
+    class TakesAll(Alignment):
+        claims = Alignment.claims | {NEEDS_CHAIN}
+    with pytest.raises(AssertionError, match="needs a chain, it says, and takes residual"):
+        check_rule(TakesAll, seeds=[0])
+
+
+def test_a_rule_that_takes_no_net_fails():
+    class TakesNone(Alignment):
+        def prepare(self, net):
+            raise BuildError("net", "a net", "another", "do")
+    with pytest.raises(AssertionError, match="TakesNone: refuses dense: net: a net; expected another; do."):
+        check_rule(TakesNone, seeds=[0])

@@ -6,6 +6,7 @@ from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Broadcast, Cut, Through, Transport
 from nplearn.layers import (
     ZERO,
+    AvgPool2d,
     Conv2d,
     Dense,
     Flatten,
@@ -323,3 +324,42 @@ def test_it_keeps_one_matrix_for_each_layer_that_sends_and_no_optimiser_moves_it
     trial = Trial(dense_net, dfa(), optimise=lambda arena: SGD(arena, 0.1, momentum=0.9, decay=0.1))
     assert {path: B.shape for path, B in trial.rule.arrays().items()} == {"fc2.matrix": (4, 9), "fc3.matrix": (4, 7)}
     assert trial.rule.state is None and trial.rule.memory() == (4 * 9 + 4 * 7) * 8
+
+
+# -- a convolution used on maps of two sizes --------------------------------------------------------------------------
+
+def two_sizes(tied):
+    def build(seed):
+        one = Conv2d(3, 3)
+        other = one if tied else Conv2d(3, 3)
+        return ready(Sequential(first=Conv2d(3, 3), act1=Tanh(), one=one, act2=Tanh(), pool=AvgPool2d(2), other=other,
+                                act3=Tanh(), flatten=Flatten(), fc=Dense(4)), (6, 4, 2), seed)
+    return build
+
+
+def test_in_biotorchs_form_a_convolution_on_two_sizes_gets_the_sum_of_two_that_share_weights_and_feedback():
+    tied, apart = (Trial(two_sizes(tied), dfa(form="biotorch")) for tied in (True, False))
+    (first, twice, fc), (first_, one, other, fc_) = weighted(tied.net), weighted(apart.net)
+    for here, there in ((first, first_), (twice, one), (twice, other), (fc, fc_)):
+        for name, param in there.params().items():
+            param.value[...] = here.params()[name].value
+        if here.sends:
+            there.feedback.matrix[...] = here.feedback.matrix
+    for trial in tied, apart:
+        trial.run()
+    found, wanted = tied.assign(), apart.assign()
+    for name in ("weight", "bias"):
+        parts = wanted.pop(f"one.{name}"), wanted.pop(f"other.{name}")
+        np.testing.assert_allclose(found.pop(f"one.{name}"), sum(parts), rtol=0, atol=1e-14 * abs(parts[0]).max())
+        assert all(part.any() for part in parts)
+    assert not differ(found, wanted)                    # those below and above, to the bit
+
+
+def test_in_the_authors_form_a_layer_on_two_sizes_is_refused_at_attach():
+    net = two_sizes(True)(0)
+    with pytest.raises(BuildError, match=r"one: inputs of \(6, 3, 4\) and, at another place, \(3, 3, 2\); expected one "
+                                         r"shape.*form=\"biotorch\""):
+        DirectFeedbackAlignment().attach(net, 0)
+    DirectFeedbackAlignment(form="biotorch").attach(net, 0)
+    net.build((4, 4, 2))                                # another build forgets the places of the last
+    assert net.layers[2].other_shapes == ((2, 3, 2),)

@@ -9,14 +9,18 @@ from math import sqrt
 from nplearn.kernels.gpu.launch import contiguous, flat, run
 
 SOURCE = """
+__device__ void decayed(T& w, T& g, const T* mask, long long at, T decay, T kept, bool decoupled) {
+    if (mask && mask[at] == 0) return;
+    if (decoupled) w *= kept;
+    else g += decay * w;
+}
+
 extern "C" __global__ void sgd(T* W, const T* G, T* v, const T* mask, long long n, T lr, T mu, T decay, T kept,
                                long long nesterov, long long decoupled) {
     for (long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x; at < n;
          at += (long long)gridDim.x * blockDim.x) {
-        bool decays = !mask || mask[at] != 0;
         T w = W[at], g = G[at];
-        if (decoupled) w = decays ? w * kept : w;
-        else if (decays) g += decay * w;
+        decayed(w, g, mask, at, decay, kept, decoupled);
         if (v) {
             T moving = mu * v[at] + g;
             v[at] = moving;
@@ -31,10 +35,8 @@ extern "C" __global__ void adam(T* W, const T* G, T* mean, T* square, const T* m
                                 long long decoupled) {
     for (long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x; at < n;
          at += (long long)gridDim.x * blockDim.x) {
-        bool decays = !mask || mask[at] != 0;
         T w = W[at], g = G[at];
-        if (decoupled) w = decays ? w * kept : w;
-        else if (decays) g += decay * w;
+        decayed(w, g, mask, at, decay, kept, decoupled);
         T m = mean[at] + one_less_beta1 * (g - mean[at]), s = beta2 * square[at] + one_less_beta2 * (g * g);
         mean[at] = m;
         square[at] = s;

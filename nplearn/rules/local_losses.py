@@ -1,0 +1,86 @@
+"""Local losses (pred, sim, predsim): every hidden layer has a small head and a loss on its output; no error goes down.
+
+With x the input of a weighted layer, which is what the layers below it put out, N samples and labels t:
+
+    L_pred = loss(V p(x) + c, t)                  as the net's own loss; V starts at zero
+    L_sim  = mean (S(P x) - S(t))^2               S(z)_ij the adjusted cosine of samples i and j, see kernels/similarity
+    error at x = dL/dx,  L = (1 - beta) L_pred + beta L_sim                 (pred: L_pred alone, sim: L_sim alone)
+
+from there to the layer below exactly, and no further; the last layer learns from (1 - beta) loss (pred, sim: loss).
+P is dense n x n, or a 3x3 convolution on maps; p averages maps over windows until `width` numbers are left at most.
+sim compares the samples of a batch: gradients of two half batches do not make that of the whole.
+Nets may divide: shortcuts carry nothing, so that each layer has the signal of the first loss above it and no other.
+A loss in front of a pool or a dropout needs a Port there, attached by name: attach(net, seed, [net.layers[2], ...]).
+
+heads   "predsim", "pred" or "sim"    beta  share of sim in predsim    width  the most numbers that a pred head reads
+Kept: V, c, P of every hidden layer; they learn every step, from their own layer's loss.
+Source: Nokland and Eidnes 2019, arXiv 1901.06656, and its code (local-loss). There W_L starts at zero too.
+"""
+from nplearn.errors import BuildError, SettingError
+from nplearn.feedback import Cut, Feedback
+from nplearn.kernels.similarity import mismatch
+from nplearn.layers import everything, holders, residuals
+from nplearn.layers.base import whole
+from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
+from nplearn.rules.checks import number, outputs
+from nplearn.rules.heads import grown, pred, sim
+
+
+class LocalLoss(Feedback):
+    """Carries the gradient of a loss on the layer's own input; the delta from above is not read."""
+
+    says = "none: the gradient of a loss on the layer's own input"
+
+    def __init__(self, heads):
+        self.heads = heads                              # {name: (head, its share of the loss)}
+
+    def carry(self, layer, d, x, tape):
+        now = tape.again(joins=True, collects=tape.collects)
+        losses = {"pred": lambda y: tape.loss(y, tape.labels), "sim": lambda z: mismatch(z, tape.target)}
+        return sum(head.backward(share * losses[name](head.forward(x, now))[1], now)
+                   for name, (head, share) in self.heads.items())
+
+    def params(self):
+        return {f"head.{name}.{key}": param for name, (head, _) in self.heads.items()
+                for layer in everything(head) for key, param in layer.params().items()}
+
+
+class LocalLosses(Rule):
+    idea = "every hidden layer learns from a loss on its own output"
+    paper = "Nokland and Eidnes 2019"
+    keeps, learns_when = "a head per hidden layer, learned", "W and the heads every step"
+    learned = True
+    home = {"optimiser": "adam", "lr": 5e-4, "decay": 0.0, "net_options": {"activation": "leaky-relu"}}
+
+    def __init__(self, heads="predsim", beta=0.99, width=4096, optimiser=None):
+        super().__init__(optimiser)
+        name = type(self).__name__
+        if heads not in ("predsim", "pred", "sim"):
+            raise SettingError(name, f"heads {heads!r}", "predsim, pred or sim", "choose one of these")
+        if not 0 < number(self, "beta", beta) < 1:
+            raise SettingError(name, f"beta {beta}", "a number between 0 and 1", "for one loss alone use pred or sim")
+        self.heads, self.beta, self.width = heads, beta, whole(name, "width", width)
+        self.shares = {"pred": {pred: 1}, "sim": {sim: 1}, "predsim": {pred: 1 - beta, sim: beta}}[heads]
+        self.claims = frozenset({NO_TRANSPORT, *([] if heads == "predsim" else [EXACT_TOP]),
+                                 *([SAMPLES_APART] if heads == "pred" else [])})
+        self.drawn = heads != "pred"
+
+    def prepare(self, net):
+        self.classes = outputs(net, self)
+        self.across = [holder for block in residuals(net) if {*everything(block.branch)} & {*self.layers}
+                       for holder in holders(block.shortcut)]
+        for holder in self.across:
+            holder.feedback = Cut()
+
+    def feedback(self, layer, rng):
+        if layer in self.across:
+            return Cut()
+        if layer.other_shapes:
+            raise BuildError(layer.path, f"inputs of {layer.in_shape} and, at another place, {layer.other_shapes[0]}",
+                             "one shape, which its head reads", "use a layer of its own at the second place")
+        return LocalLoss({kind.__name__: (grown(kind, layer, self.classes, self.width, self.seed, self.net), share)
+                          for kind, share in self.shares.items()})
+
+    def assign(self, net, tape):
+        self.check(net)
+        net.backward(self.shares.get(pred, 1) * tape.error, tape)

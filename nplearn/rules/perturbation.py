@@ -1,0 +1,105 @@
+"""Node perturbation and forward gradient: noise says how the loss would change; no error is sent anywhere.
+
+What each nonlinearity reads, and the output, is moved by noise xi_l ~ N(0, I), every sample its own. With L_n the loss
+of sample n, e_n its output error, v the tangent of the output for a move xi of all layers at once, sigma the size:
+
+    NodePerturbation   g_n = (L_n(sigma xi) - L_n(0)) / sigma            a second pass; or, with antithetic=True,
+                       g_n = (L_n(sigma xi) - L_n(-sigma xi)) / (2 sigma)    a second and a third
+    ForwardGradient    g_n = <e_n, v_n>                                  one pass of tangents: the limit of sigma to 0
+    both               d_l = g_n xi_l / N        dW_l = outer(x_l, d_l)  the mean of `draws` such estimates
+
+E d_l is backprop's delta (for node perturbation up to sigma^2), E |d|^2 of a sample (P + 2) |delta|^2 with P numbers
+moved, and the mean of K draws is off by sqrt((P + 1) / K) relative to it: the noise that other rules are compared with.
+Where samples meet in a batch (BatchNorm), a sample's noise is paired with its own loss alone.
+
+Kept: nothing. W learns every step, all layers from one number per sample.
+Source: Williams 1992, Machine Learning 8:229; Werfel, Xie and Seung 2005, Neural Computation 17:2699. Forward gradient:
+Baydin et al. 2022, arXiv 2202.08587; of activities, Ren et al. 2023, arXiv 2210.03310.
+"""
+from nplearn.columns import beside, draw_rows, sample_sum
+from nplearn.feedback import Cut
+from nplearn.layers import stages
+from nplearn.layers.base import whole
+from nplearn.rules.base import NEEDS_CHAIN, NO_TRANSPORT, NOISY, Rule
+from nplearn.rules.checks import bare, number
+
+
+class Perturbation(Rule):
+    """draws  how many estimates are averaged; a rule writes `moves(tape, draw)`: {stage: xi} and g_n (T, nb)"""
+
+    keeps, learns_when = "nothing", "W every step, from a second pass"
+    claims = frozenset({NO_TRANSPORT, NEEDS_CHAIN, NOISY})
+    home = {"optimiser": "adam", "lr": 1e-3, "decay": 0.0}
+
+    def __init__(self, draws=1):
+        super().__init__()
+        self.draws = whole(type(self).__name__, "draws", draws)
+
+    def prepare(self, net):
+        self.chain = bare(stages(net))
+
+    def feedback(self, layer, rng):
+        return Cut()
+
+    def noise(self, tape, stage, x, draw):
+        """xi: one number for each entry of x."""
+        return draw_rows(tape.rng(stage.layer, "perturbation", draw).standard_normal, x).astype(x.dtype, copy=False)
+
+    def assign(self, net, tape):
+        self.start(net, tape)
+        total = {}
+        for draw in range(self.draws):
+            xi, gains = self.moves(tape, draw)
+            for stage in self.chain:
+                estimate = beside(gains, xi[stage]) * xi[stage]
+                total[stage] = total[stage] + estimate if draw else estimate
+        for stage in self.chain:
+            d = total[stage] / (self.draws * tape.count)
+            for layer in reversed(stage.front):         # every weighted layer holds a Cut
+                d = layer.backward(d, tape)
+
+
+class NodePerturbation(Perturbation):
+    """sigma  size of the noise, with cancellation below 1e-3 in float32     antithetic  see above"""
+
+    idea = "noise in every unit, and by how much it changed the loss"
+    paper = "Werfel et al. 2005"
+
+    def __init__(self, sigma=1e-2, antithetic=False, draws=1):
+        super().__init__(draws)
+        self.sigma, self.antithetic = number(self, "sigma", sigma, least=1e-9), bool(antithetic)
+
+    def moves(self, tape, draw):
+        values, xi = self.moved(tape, draw, self.sigma)
+        if self.antithetic:
+            return xi, (values - self.moved(tape, draw, -self.sigma)[0]) / (2 * self.sigma)
+        return xi, (values - tape.values) / self.sigma
+
+    def moved(self, tape, draw, sigma):
+        """(L_n(sigma xi), xi) by another pass of the batch."""
+        again, x, xi = tape.again(), tape.input, {}
+        for stage in self.chain:
+            for layer in stage.front:
+                x = layer.forward(x, again)
+            xi[stage] = self.noise(tape, stage, x, draw)
+            x = x + sigma * xi[stage]
+            for layer in stage.layers[len(stage.front):]:
+                x = layer.forward(x, again)
+        return tape.loss(x, tape.labels)[0], xi
+
+
+class ForwardGradient(Perturbation):
+    idea = "the slope of the loss along random moves of all units, by one pass of tangents"
+    paper = "Baydin et al. 2022; Ren et al. 2023"
+
+    def moves(self, tape, draw):
+        up, xi, v = tape.walk(up=True), {}, None
+        for stage in self.chain:
+            for layer in stage.front if xi else ():     # below the lowest units nothing moves
+                v = layer.tangent(v, up)
+            x = tape.seen(stage.activation)[0] if stage.activation else tape.output
+            xi[stage] = self.noise(tape, stage, x, draw)
+            v = xi[stage] if v is None else v + xi[stage]
+            for layer in stage.layers[len(stage.front):]:
+                v = layer.tangent(v, up)
+        return xi, sample_sum(tape.error * v) * tape.count

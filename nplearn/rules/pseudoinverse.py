@@ -1,0 +1,100 @@
+"""Reciprocal feedback, how it is used: the error goes down through an inverse V of W, and not through W'.
+
+    e_l     = s_l adjoint(d_l, V_l)               V_l, shaped like W_l; for dense layers V' is the inverse map B
+    d_{l-1} = f'(a_{l-1}) e_l                     gate "multiply"
+
+Where B = W' (W W' + lam I)^-1, lam leads from the pseudoinverse (0) to W' / lam (large), which is backprop, scaled.
+
+rescale  "none"      s = 1
+         "match"     s = |W| / |V|, Frobenius norms of the maps: the rms gain of white errors is that of W'. W enters
+                     by |W|^2 alone (`power`), which recirculation measures by activity
+         "preserve"  each sample's e gets the norm of its d        "clip"  at most `most` times that
+gate     "multiply"; "none": d = e; "divide": d = e / max(f', 0.1), Newton's step. The nonlinearity below multiplies by
+         f' under every rule, so here e is divided by f' or by f' max(f', 0.1) beforehand, f' taken from its output,
+         which is this layer's input: needs a chain with nothing but reshapes between. Where f' = 0 nothing comes down
+
+Kept: V_l, and one number |W_l|^2.
+Source: "A biologically-plausible alternative to backpropagation using pseudoinverse feedback", ICLR 2025 submission;
+its text was not to be had: gates, rescaling and lam are our choices.
+"""
+from itertools import pairwise
+
+import numpy as np
+
+from nplearn.backend import array_module
+from nplearn.columns import beside, columns, outside, sample_norm
+from nplearn.errors import SettingError
+from nplearn.feedback import Feedback
+from nplearn.layers import stages
+from nplearn.params import Param
+from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
+from nplearn.rules.checks import number
+from nplearn.rules.recirculation import nonzero
+
+
+class Inverse(Feedback):
+    """V (`matrix`) and |W|^2 (`power`); `below` is the nonlinearity below, where a gate asks for it."""
+
+    says = "a learned inverse of W"
+
+    def __init__(self, V, uses, rule, below):
+        self.matrix, self.power = Param(V), Param(array_module(V).zeros(1, V.dtype))
+        self.uses, self.rescale, self.most, self.gate, self.below = uses, rule.rescale, rule.most, rule.gate, below
+
+    def effective(self, layer):
+        V = self.matrix.value
+        return V * (self.power.value / nonzero(self.squared(V))) ** 0.5 if self.rescale == "match" else V
+
+    def squared(self, V):
+        """|V|^2 of the map that V makes."""
+        return (self.uses * V * V).sum()
+
+    def carry(self, layer, d, x, tape):
+        e = layer.adjoint(d, self.effective(layer), x.shape)
+        if self.rescale in ("preserve", "clip"):
+            gain = sample_norm(e) / nonzero(sample_norm(d))
+            e /= beside(nonzero(gain) if self.rescale == "preserve" else (gain / self.most).clip(1), e)
+        if self.below is not None:
+            f1 = nonzero(self.below.slope(x) * x.dtype.type(1))     # of a ReLU true or false
+            e /= f1 if self.gate == "none" else f1 * f1.clip(0.1)
+        return e
+
+    def params(self):
+        return {"matrix": self.matrix, "power": self.power}
+
+    def become_exact(self, layer):
+        self.rescale, self.matrix.value[...] = "none", layer.weight.value
+        return self.gate == "multiply"
+
+
+class PseudoinverseRule(Rule):
+    """lam, relative, rescale, most, gate: as above; lam is a share of mean s^2 (singular values of W), or absolute"""
+
+    paper, learned = "ICLR 2025 submission on pseudoinverse feedback", True
+
+    def __init__(self, lam, relative, rescale, most, gate, optimiser=None):
+        super().__init__(optimiser)
+        for name, value, known in (("relative", relative, (True, False)),
+                                   ("gate", gate, ("multiply", "none", "divide")),
+                                   ("rescale", rescale, ("match", "none", "preserve", "clip"))):
+            if value not in known:
+                raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(map(str, known)), "choose one")
+        self.lam, self.most = number(self, "lam", lam, least=0), number(self, "most", most, least=1e-9)
+        self.relative, self.rescale, self.gate = relative, rescale, gate
+        self.claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART,
+                                 REDUCES if gate == "multiply" else NEEDS_CHAIN})
+
+    def prepare(self, net):
+        self.below = {}
+        for low, high in pairwise(stages(net)) if self.gate != "multiply" else ():
+            low.turned()                                # refuses all but nonlinearities and reshapes
+            self.below[high.layer] = low.activation
+
+    def inverse(self, layer, V):
+        one = [self.columns(np.ones((1, *outside(shape)))) for shape in (layer.in_shape, layer.out_shape)]
+        uses = layer.outer(*one) if layer.spatial else self.net.dtype.type(1)
+        V *= uses > 0                                   # what only padding meets
+        return Inverse(V, uses, self, self.below.get(layer))
+
+    def columns(self, rows):
+        return columns(self.put(rows), self.net.chunk(len(rows)))

@@ -1,0 +1,86 @@
+"""Single-loop dynamic inversion (SDI): one loop around the chain above the first layer gives every layer its error.
+
+With W_2 ... W_L the weights above the first layer, f_l the nonlinearity behind layer l and B from the output to the
+first layer's, from r_l = 0 (shaped like a_l), `steps` times, each line with the new values of those above it:
+
+    r_1 <- r_1 + dt (-r_1 + g B r_L)
+    r_l <- r_l + dt (-r_l + W_l f_{l-1}(r_{l-1}))                 1 < l < L
+    r_L <- r_L + dt (-alpha r_L + W_L f_{L-1}(r_{L-1}) - d)       d: error of a sample's own loss, without 1/N
+    delta_l = r_l / N for l < L;  delta_L is the task's own
+
+f stands inside the loop, so r_l is a correction of a_l itself and no f'(a_l) multiplies it. In a linear chain r_1
+settles at B (W B - alpha I)^-1 d with W = W_L ... W_2, at alpha = 0 and as B starts W^+ d: the Gauss-Newton step of the
+chain, where sequential DI takes one inverse after the other.
+
+B = -W' as it is at `attach` (one weight transport), and g follows W: the gain of one turn through the loop without f is
+`gain` (see chain_loop.py). The longer the loop, the less of it is stable: below 2 for three weighted layers, 0.88 for
+four, 0.56 for five. W moves and B stays: the loop without f is examined at `attach` and every epoch, and refused if it
+diverges. With leak, and as B starts, r_1 is the Tikhonov inverse of lam = alpha / g.
+Kept: B, fixed.
+Source: Podlaski and Machens 2020, NeurIPS, arXiv 2007.05112 (two weights in the loop, g = 1, tanh). g, longer loops
+and layers other than dense are ours.
+"""
+from nplearn.backend import array_module
+from nplearn.columns import batch_shape
+from nplearn.errors import BuildError, TrainingError
+from nplearn.feedback import Cut
+from nplearn.layers import stages
+from nplearn.layers.base import whole
+from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
+from nplearn.rules.chain_loop import ChainLoop
+from nplearn.rules.checks import number, outputs
+
+
+class SingleLoopInversion(Rule):
+    idea = "one loop around the chain settles to the activities that cancel the error"
+    paper, drawn = "Podlaski and Machens 2020", False
+    keeps, learns_when = "B, fixed", "W every step, after the loop has settled"
+    claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART, NEEDS_CHAIN})
+    home = {"net_options": {"activation": "tanh"}}
+
+    def __init__(self, alpha=0.05, steps=100, dt=0.3, gain=0.5):
+        super().__init__()
+        self.alpha, self.dt = number(self, "alpha", alpha, least=0), number(self, "dt", dt, least=0)
+        self.gain, self.steps = number(self, "gain", gain, least=0), whole("SingleLoopInversion", "steps", steps)
+
+    def prepare(self, net):
+        self.chain = stages(net)
+        self.loop = ChainLoop(self.chain, outputs(net, self), self.put)
+        self.examine(BuildError)
+
+    def feedback(self, layer, rng):
+        return Cut()
+
+    def fixed(self):
+        return {"loop.matrix": self.loop.B}
+
+    def assign(self, net, tape):
+        self.start(net, tape)
+        last, d = self.chain[-1], tape.error
+        for layer in last.layers[:last.layers.index(last.layer):-1]:
+            d = layer.backward(d, tape)
+        deltas = [*(r / tape.count for r in self.settle(d * tape.count)[:-1]), d]
+        for layer, delta in zip(self.loop.layers, deltas, strict=True):
+            tape.record(layer, delta)
+            layer.collect(tape.seen(layer)[0], delta, tape)
+
+    def settle(self, d):
+        """[r_1, ..., r_L]"""
+        loop, g, dt, L = self.loop, self.loop.factor(self.gain), self.dt, self.loop.top
+        r = [array_module(d).zeros(batch_shape(layer.out_shape, d), d.dtype) for layer in loop.layers]
+        for _ in range(self.steps if L else 0):
+            r[0] += dt * (g * loop.down(r[L]) - r[0])
+            for i in range(1, L):
+                r[i] += dt * (loop.up(i, r[i - 1]) - r[i])
+            r[L] += dt * (loop.up(L, r[L - 1]) - self.alpha * r[L] - d)
+        return r
+
+    def examine(self, kind):
+        worst = self.loop.slowest(self.gain, self.alpha)
+        if worst > 1e-9:
+            raise kind("SingleLoopInversion", f"a loop with an eigenvalue of real part {worst:.2g}",
+                       "a loop that settles", "use a smaller gain or a larger alpha")
+
+    def phase(self, net, batches):
+        if batches.step % batches.per_epoch == 0:
+            self.examine(TrainingError)

@@ -1,0 +1,29 @@
+"""Faults in the rules that learn from noise."""
+from tests.seeded_faults.fault import Fault
+
+NP, PTF = "nplearn/rules/perturbation.py", "nplearn/rules/perturbation_trained_feedback.py"
+TEST_NP = "tests/rules/test_perturbation.py"
+TEST_PTF = "tests/rules/test_perturbation_trained_feedback.py"
+
+FAULTS = [
+    Fault("one draw for all draws", NP, 'tape.rng(stage.layer, "perturbation", draw)',
+          'tape.rng(stage.layer, "perturbation")', TEST_NP),
+    Fault("sign of the gain", NP, "(values - tape.values) / self.sigma", "(tape.values - values) / self.sigma",
+          TEST_NP),
+    Fault("divided by sigma twice", NP, "(values - tape.values) / self.sigma", "(values - tape.values) / self.sigma**2",
+          TEST_NP),
+    Fault("antithetic not halved", NP, "/ (2 * self.sigma)", "/ self.sigma", TEST_NP),
+    Fault("sum over draws instead of mean", NP, "(self.draws * tape.count)", "tape.count", TEST_NP),
+    Fault("batch gain for every sample", NP, "beside(gains, xi[stage]) * xi[stage]", "gains.mean() * xi[stage]",
+          TEST_NP),
+    Fault("tangent without the layer's own move", NP, "else v + xi[stage]", "else v", TEST_NP),
+    Fault("loss of the batch mean", NP, "sample_sum(tape.error * v) * tape.count", "sample_sum(tape.error * v)",
+          TEST_NP),
+    Fault("sign of the fit", PTF, "- self.estimate", "+ self.estimate", TEST_PTF),
+    Fault("arguments of outer exchanged in scale", PTF, "layer.outer(off, d) * tape.count", "layer.outer(off, d)",
+          TEST_PTF),
+    Fault("estimate without 1 / N", PTF, "(self.sigma * tape.count)", "self.sigma", TEST_PTF),
+    Fault("antithetic not halved in the fit", PTF, "-self.sigma)) / 2", "-self.sigma))", TEST_PTF),
+    Fault("fitted without noise", PTF, "* xi[layer]\n", "* 0\n", TEST_PTF),
+    Fault("B starts at W", PTF, "Fitted(layer.draw(rng)", "Fitted(layer.weight.value.copy()", TEST_PTF),
+]
