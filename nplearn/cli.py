@@ -15,12 +15,13 @@ from nplearn import checkpoint
 from nplearn.columns import outside
 from nplearn.data import Loader, load
 from nplearn.errors import CheckpointError, NplearnError, SettingError
+from nplearn.feedback import Cut
 from nplearn.kernels.threads import use_threads
-from nplearn.layers import laned, leaves
+from nplearn.layers import Weighted, laned, leaves
 from nplearn.metrics import evaluate
 from nplearn.nets import NETS
 from nplearn.resume import copy_into, net_arrays
-from nplearn.rules import registry
+from nplearn.rules import EXACT_TOP, registry
 from nplearn.runs import LOSSES, OPTIMISERS, Settings, pick
 
 SIZES = {**dict.fromkeys(("mnist5k", "mnist", "fashion-mnist"), (28, 28, 1)), "cifar-10": (32, 32, 3)}
@@ -85,7 +86,7 @@ def rules(options):
             continue
         made = ", ".join(f"{key} {value}" for key, value in registry.options_of(name).items())
         lines.append((name, rule.idea + (f" ({made})" if made else ""), rule.paper, rule.keeps, rule.learns_when))
-    print(table(header, lines, widths=(10, 44, 24, 18, 26)))
+    print(table(header, lines, widths=(16, 42, 22, 18, 26)))
     print("\nOptions follow a colon, as in pfa:expand=5,density=0.3; each is described in its file, nplearn/rules/.")
 
 
@@ -111,19 +112,23 @@ def scope(options):
     settings = Settings.for_rule(options.rule, **given)
     net = settings.build(in_shape, 10)
     rule = registry.make(options.rule).attach(net, 0)
-    lines = [(layer.path, type(layer).__name__, "x".join(map(str, outside(layer.out_shape))), signal(layer))
+    lines = [(layer.path, type(layer).__name__, "x".join(map(str, outside(layer.out_shape))), signal(layer, rule))
              for layer in leaves(net)]
     paper = f" ({rule.paper})" if rule.paper else ""
     print(f"{settings.net} for inputs {'x'.join(map(str, in_shape))} under {options.rule}{paper}: "
           "what each layer sends to the one below\n")
     print(table(("layer", "kind", "output", "error at its input comes from"), reversed(lines),
                 (max(len(line[0]) for line in lines), 18, 12, 62)))
-    print(f"\nThe last layer's delta is the loss's own. Feedback needs {rule.memory() / 2**20:.2f} MiB besides W.")
+    top = "The last layer's delta is the loss's own. " if EXACT_TOP in rule.claims else ""
+    print(f"\n{top}Feedback needs {rule.memory() / 2**20:.2f} MiB besides W.")
 
 
-def signal(layer):
+def signal(layer, rule):
     """In words, what takes the error from this layer's output to its input."""
     feedback = getattr(layer, "feedback", None)
+    if rule.walk and layer.sends and isinstance(layer, Weighted):
+        by = "" if isinstance(feedback, Cut) else f" {feedback.says}"
+        return f"the rule: {rule.walk}{by}"
     if not layer.sends:
         learns = feedback is not None and feedback.params()
         return f"none: no parameters below{', its feedback learns and drives nothing' if learns else ''}"

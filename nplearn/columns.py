@@ -11,13 +11,14 @@ so that code reads as papers do (`a = W @ x`, `W.T @ d`, `d @ x.T`), a chunk fit
 shifted copies and one overlapping view. `columns` and `rows` are the only two functions that turn one into the other.
 Rules and metrics never index an activation: what they need of its axes stands here.
 """
+from functools import lru_cache
 from math import gcd
 
 import numpy as np
 
 from nplearn.backend import array_module, like
 from nplearn.kernels import lanes
-from nplearn.kernels.workspace import ALIGN, CACHE, empty, empty_like
+from nplearn.kernels.workspace import ALIGN, CACHE, empty, empty_like, once
 
 PAGE, WAYS = 4096, 8                                    # bytes after which a core's first cache repeats, and how often
 
@@ -29,10 +30,10 @@ def columns(rows, nb=None):
     if rows.ndim == 2 and nb == len(rows):
         return rows.T[None]
     cut = rows.reshape(len(rows) // nb, nb, *rows.shape[1:])
+    if rows.ndim == 1:
+        return cut.copy()
     order = (0, 2, 4, 3, 1) if rows.ndim == 4 else (0, *range(2, cut.ndim), 1)
     turned = cut.transpose(order)
-    if rows.ndim == 1:
-        return turned.copy()
     out = empty_like(turned)
     behind = [axis - 1 for axis in order[1:]]
 
@@ -142,7 +143,8 @@ def replace_first(x, v, copies=1):
 def one_hot(labels, n, dtype):
     """Class labels (T, nb) -> (T, n, nb), one at the label."""
     xp = array_module(labels)
-    return (labels[:, None] == xp.arange(n)[:, None]).astype(dtype)
+    identity = once(("one-hot", xp, n, dtype), lambda: xp.eye(n, dtype=dtype))
+    return identity.take(labels, axis=1).swapaxes(0, 1)
 
 
 def join(a, b):
@@ -197,5 +199,10 @@ def nothing_like(x):
     """A zero of x's shape that takes no memory: what goes down where nothing is sent."""
     xp = array_module(x)
     if xp is np:                                        # np.broadcast_to takes five times as long
-        return np.ndarray(x.shape, x.dtype, bytes(x.itemsize), strides=(0,) * x.ndim)
+        return _nothing(x.shape, x.dtype)
     return xp.broadcast_to(xp.zeros((), x.dtype), x.shape)
+
+
+@lru_cache
+def _nothing(shape, dtype):
+    return np.ndarray(shape, dtype, bytes(dtype.itemsize), strides=(0,) * len(shape))

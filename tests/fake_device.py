@@ -141,6 +141,8 @@ class FakeCupy:
         self.cuda = SimpleNamespace(Device=lambda index: use, runtime=runtime,
                                     device=SimpleNamespace(get_cublas_handle=lambda: 1))
         self.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=on_device(np.lib.stride_tricks.as_strided)))
+        self.linalg = SimpleNamespace(**{name: on_device(getattr(np.linalg, name))
+                                         for name in ("solve", "pinv", "inv", "cholesky")})
         if cublas:
             self.cuda.cublas = FakeCublas()
         if kernels:

@@ -167,3 +167,11 @@ def test_the_first_entries_are_replaced_as_they_are_stored(shape):
     assert np.array_equal(x, before) and np.array_equal(c.rows(kept), before)
     one = c.rows(c.replace_first(c.columns(noise(0, (4, 5)), 2), np.array([[1.0], [2.0]])))
     assert np.array_equal(one[:, :2], np.tile([1.0, 2.0], (4, 1)))
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 2, 4)])
+def test_numbers_for_components_stand_at_all_their_entries(shape):
+    x, v = noise(0, (8, *shape)), noise(1, (8, 3))
+    found = c.rows(c.over_components(c.columns(v, 4), c.columns(x, 4)))
+    assert found.shape == x.shape
+    assert np.array_equal(found.reshape(8, 3, -1), np.broadcast_to(v[..., None], (8, 3, x[0].size // 3)))

@@ -101,6 +101,9 @@ def total(T, part, out=None):
 def chunkwise(f, *arrays):
     """What f(x, y, ..., out=place) writes, chunk by chunk, in an array like the first of `arrays` (T, ...)."""
     out = empty_like(arrays[0])
+    if len(out) == 1 and not _own.works:                # small nets: no detours
+        f(*arrays, out=out)
+        return out
 
     def one(t):
         f(*(x[t] for x in arrays), out=out[t])
@@ -110,6 +113,10 @@ def chunkwise(f, *arrays):
 
 def add(a, b):
     """a += b in place, where b broadcasts against every chunk of a."""
+    if len(a) == 1 and not _own.works:
+        a += b
+        return
+
     def one(t):
         a[t] += b
     share(len(a), one)

@@ -11,10 +11,10 @@ from nplearn.nets.vector import vector
 
 NETS = {
     "mlp": lambda in_shape, classes, **options: mlp(classes, **options),
-    "ff": lambda in_shape, classes, **options: normalised_mlp(classes, **options),
     "lenet": lambda in_shape, classes, **options: lenet(classes, in_shape[2], in_shape[0], **options),
     "square": lambda in_shape, classes, **options: square(classes, **{"size": prod(in_shape), **options}),
     "vector": lambda in_shape, classes, **options: vector(classes, **options),
+    "ff": lambda in_shape, classes, **options: normalised_mlp(classes, **options),
     "resnet20": lambda in_shape, classes, **options: cifar_resnet(20, classes, **options),
 }
 

@@ -60,12 +60,17 @@ class Apical(Feedback):
         return tape.once(layer, d, make)
 
     def carry(self, layer, d, x, tape):
-        return self.heard(layer, d, x, tape)[0]
+        heard = self.heard(layer, d, x, tape)
+        tape.record(self, heard)
+        return heard[0]
 
     def collect(self, layer, d, x, tape):
-        if self.rule.learns == "q":
-            u, e = self.heard(layer, d, x, tape)
-            tape.add(self.Q, layer.outer(u, e) / -tape.count)
+        if self.rule.learns == "q" and not self.rule.quiet:
+            self.cancel(layer, *self.heard(layer, d, x, tape), tape)
+
+    def cancel(self, layer, u, e, tape):
+        """Q's gradient."""
+        tape.add(self.Q, layer.outer(u, e) / -tape.count)
 
     def effective(self, layer):
         return self.both(layer)[0]

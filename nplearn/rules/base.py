@@ -45,13 +45,14 @@ class Rule:
     lowest     also ask for feedback of layers with nothing below, where it learns and drives nothing
     learned    whether any of the feedback learns
     drawn      whether the seed decides what the rule keeps
+    walk       for a rule with a walk of its own, in words: what a weighted layer gives the one below, for `scope`
     home       where the rule was published to work, as far as it is not the usual: settings of `runs.Settings`
     """
 
     idea = paper = keeps = learns_when = ""
     claims = frozenset()
     lowest = learned = False
-    drawn = True
+    drawn, walk = True, ""
     home = MappingProxyType({})
 
     def __init__(self, optimiser=None):

@@ -13,7 +13,7 @@ sigmoid has no even terms about its centre. The published update is p_b times th
 
 y       "random" N(0, scale^2), "symmetric" starts at scale W, "tied" is scale W always, which is weight transport
 q       "cancel" starts at p_b Y, "random" is another such draw, p_b N(0, scale^2)
-learns  "nothing", "q": Q <- Q + lr_q outer(u_l, e_{l+1}) / N, by plain SGD unless an `optimiser` is given: u -> 0
+learns  "nothing", "q": Q <- Q + lr_q outer(u_l, e_{l+1}) / N, u -> 0, by SGD unless `optimiser` is given; lr_q < 8 / n
         "kp": Y gets W's gradient, Q p_b times it, under W's optimiser: with decay Y -> W, while Q - p_b Y decays alike
 quiet   "q" learns on so many batches without teacher after each update; 0: on the batch itself, whose teacher biases Q
 top     how the error moves the output's p: "linear", or "bounded" by the sigmoid, as in the layers below
@@ -42,7 +42,8 @@ class Burst(Rule):
     paper = "Greedy et al. 2022"
     keeps, learns_when = "Y and Q, fixed or learned", "W every step; Q or both with it, or Q in batches without teacher"
     claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART, NEEDS_CHAIN})
-    home = {"net_options": {"activation": "sigmoid", "output": "sigmoid"}, "loss": "squared"}
+    home = {"net_options": {"activation": "sigmoid", "output": "sigmoid"}, "loss": "squared",
+            "optimiser": "adam", "lr": 1e-3, "decay": 0.0}
 
     def __init__(self, p_b=0.5, y="random", scale=0.5, q="cancel", learns="nothing", lr_q=1e-3, quiet=0, teaching=1.0,
                  top="linear", optimiser=None):
@@ -58,8 +59,8 @@ class Burst(Rule):
         self.quiet, self.moved = whole(name, "quiet", quiet, 0), MOVED[learns]
         if not 0 < p_b < 1 or teaching <= 0 or tied and (q, learns) != ("cancel", "nothing") or quiet and learns != "q":
             raise SettingError(name, f"p_b {p_b}, teaching {teaching}, y {y}, q {q}, learns {learns}, quiet {quiet}",
-                               "0 < p_b < 1, teaching above 0, a tied Y with a Q that cancels and nothing learned, quiet "
-                               "batches where q is learned", "change them")
+                               "0 < p_b < 1, teaching above 0, a tied Y with a Q that cancels and nothing learned, "
+                               "quiet batches where q is learned", "change them")
         self.learned, self.drawn = bool(self.moved), "random" in (y, q)
         self.claims = self.claims - ({NO_TRANSPORT} if tied else set()) - ({EXACT_TOP} if top == "bounded" else set())
 
@@ -103,9 +104,9 @@ class Burst(Rule):
     def phase(self, net, batches):
         for _ in range(self.quiet):
             tape = next(batches).again(collects=False, records=True)
-            tape.run(net)
-            tape.error *= 0                             # no teacher
+            tape.output = net.forward(tape.input, tape)
+            tape.error = 0 * tape.output                # no teacher
             self.assign(net, tape)
             for layer in self.layers:
-                layer.feedback.collect(layer, tape.deltas[layer][0], tape.seen(layer)[0], tape)
+                layer.feedback.cancel(layer, *tape.deltas[layer.feedback][0], tape)
             super().learn(net, tape)

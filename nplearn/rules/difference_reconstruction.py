@@ -70,6 +70,7 @@ class DifferenceReconstruction(TargetRule):
 class DirectDifferenceReconstruction(DifferenceReconstruction):
     """g[l] is K_{l-1}: from the output to h_{l-1}; a bias would be lost in the difference."""
 
+    walk = "a target for the layer below, by a learned map from the output"
     idea = "difference targets straight from the output, by a learned linear map to each layer"
     keeps = "a linear map from the output to each layer, learned"
     biased = False

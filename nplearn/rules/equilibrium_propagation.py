@@ -7,14 +7,14 @@ States s_0 = x, s_1 .. s_L settle to an extremum of  Phi = sum_l <s_l, pool(W_l 
 
     dW_l = (outer(s_{l-1}, unpool(s_l)) at s^-  less the same at s^+) / (2 beta N)               bias: unpool(s_l)
 
-As beta -> 0 this is the gradient of the settled output's loss, with an error of O(beta^2); what is left of the free
-phase's motion is an error over beta. A last layer without nonlinearity is a read-out beside the dynamics, as softmax
-needs: it gets the loss's own gradient at the nudged states, their mean.
+As beta -> 0 this is the gradient of the settled output's loss, up to O(beta^2) and (what still moved at s^0) / beta. A
+last layer without nonlinearity is a read-out beside the dynamics, for softmax: it gets the loss's own at s^+, s^-.
 
 symmetric    False: s^+ against s^0, over beta N; its error is O(beta)         random_sign  of that one beta, by batch
 through      feedback in W's place on the way down, a vector field without Phi; KolenPollack's B gets W's contrast
 T2 must exceed the depth, else low layers learn nothing. In float32 beta below 1e-2 loses digits. A tape gets the net's
-forward pass as well: a Probe compares with backprop in the feed-forward net.
+forward pass as well: a Probe compares with backprop in the feed-forward net. The defaults are ours; published are
+beta .1, T1 30, T2 10 (784-512-10) and .5, 250, 30, or with read-out 1, 250, 25 (four convolutions, CIFAR-10, symmetric).
 
 Kept: nothing but what `through` keeps; no state outlives its batch. W learns once a batch, after all phases.
 Source: Scellier and Bengio 2017, Front. Comput. Neurosci. 11:24; these dynamics: Ernoult et al. 2019, NeurIPS 32;
@@ -35,7 +35,8 @@ class EquilibriumPropagation(Relaxation):
     idea = "the net settles, is nudged at its output and settles again; the contrast is the gradient"
     paper = "Scellier and Bengio 2017"
     keeps, learns_when = "nothing, or what its feedback keeps", "W every step, after all phases"
-    home = {"net_options": {"hidden": [512], "activation": "steep-sigmoid"}, "optimiser": "adam", "decay": 0, "lr": 5e-4}
+    home = {"net_options": {"hidden": [512], "activation": "steep-sigmoid"}, "optimiser": "adam", "lr": 5e-4,
+            "decay": 0.0}
 
     def __init__(self, through=Backprop, beta=0.2, free_steps=40, nudged_steps=12, symmetric=True, random_sign=False,
                  damping=0.0):

@@ -22,14 +22,14 @@ class Inverse(Feedback):
 
 
 def inverse(layer):
-    """W^{-1}, made in float64; TrainingError where it does not undo W."""
+    """W^{-1}, made in float64; TrainingError where it does not undo W. (That of a W of NaN is NaN: the loss tells.)"""
     xp, W = array_module(layer.weight.value), layer.weight.value.astype("float64")
     try:
         V = xp.linalg.inv(W)
         off = float(abs(V @ W - xp.eye(len(W))).max())
     except np.linalg.LinAlgError:
         off = np.inf
-    if off > 1e-10:
+    if not off <= 1e-10 and xp.isfinite(W).all():       # NaN, where CuPy says nothing of a singular W
         raise TrainingError(layer.path, f"a weight whose inverse V is off, V W - I = {off:.0e}", "at most 1e-10",
                             "start from orthogonal weights, or use more orthogonality or a smaller lr")
     return V.astype(layer.weight.value.dtype)

@@ -9,7 +9,8 @@ The fixed point is backprop's delta. After T steps the error k layers below the 
 the direction of every layer's gradient is backprop's, only its size is less. With gamma = 1, L - 1 steps are exact.
 
 Kept: nothing but what `through` keeps. W learns once a batch.
-Source: Millidge, Tschantz and Buckley 2020, arXiv 2006.04182. Their code steps errors in turn, and twice as far.
+Source: Millidge, Tschantz and Buckley 2020, arXiv 2006.04182. Their code steps errors in turn, and twice as far: 100
+steps of .1, so gamma = .2. T = 20 is ours; it leaves a top that learns faster than what is far below it.
 """
 from nplearn.layers import activities
 from nplearn.layers.base import whole

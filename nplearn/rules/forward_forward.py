@@ -13,6 +13,7 @@ is 1/C each; that is the pass that a training step makes and reports.
 
 predict  "goodness": the output at label c is the goodness, with c in front, of all hidden layers but the `skip` lowest
          "readout": the output of the neutral pass
+scale    5 shows beside many inputs of unit variance; the paper has 1 beside pixels from 0 to 1
 Peer normalisation is left out. Kept: nothing. W learns every step, each layer for itself.
 Source: Hinton 2022, The Forward-Forward Algorithm, arXiv 2212.13345; code read: loeweX/Forward-Forward.
 """
@@ -31,13 +32,14 @@ from nplearn.rules.checks import number, outputs
 
 
 class ForwardForward(Rule):
+    walk = "nothing: the layer below judges its own activity"
     idea = "each layer is active on data with the right label and quiet on data with a wrong one"
     paper, keeps, learns_when = "Hinton 2022", "nothing", "W every step"
     claims = frozenset({NO_TRANSPORT, EXACT_TOP, NEEDS_CHAIN, NOISY})
     drawn = False
     home = {"net": "ff", "optimiser": "adam", "lr": 1e-3, "decay": 0.0}
 
-    def __init__(self, theta=1.0, predict="goodness", skip=1, copies=1, scale=1.0):
+    def __init__(self, theta=1.0, predict="goodness", skip=1, copies=1, scale=5.0):
         super().__init__()
         name = type(self).__name__
         if predict not in ("goodness", "readout"):
@@ -48,8 +50,8 @@ class ForwardForward(Rule):
     def prepare(self, net):
         (*hidden, self.top), C, room = stages(net), outputs(net, self), prod(net.in_shape)
         if not hidden or room <= C * self.copies:
-            raise BuildError(type(self).__name__, f"{len(hidden)} hidden layers on {room} numbers", "one or more, on more "
-                             f"numbers than the {C * self.copies} that tell the label", "use a deeper net or wider input")
+            raise BuildError(type(self).__name__, f"{len(hidden)} hidden layers on {room} numbers",
+                             f"one or more, on more than {C * self.copies} numbers: those tell the label", "add some")
         for stage in hidden:
             if stage.activation is None or not any(hasattr(layer, "forgets_length") for layer in stage.behind):
                 raise BuildError(stage.path, "no nonlinearity and Normalise behind it",
@@ -64,8 +66,7 @@ class ForwardForward(Rule):
     def embed(self, x, label):
         return replace_first(x, self.scale * label, self.copies)
 
-    def activities(self, x, label, tape=None):
-        """[h_1, ..., h_{L-1}] of a pass of x with that label."""
+    def activities(self, x, label, tape=None):          # [h_1, ..., h_{L-1}]
         z, found = self.embed(x, label), []
         for layer, normalise in self.hidden:
             found.append(layer.forward(z, tape))

@@ -31,6 +31,7 @@ from nplearn.rules.exact_inverse import Inverse, inverse, invertible
 
 
 class GaitProp(Rule):
+    walk = "a target for the layer below, by this layer's exact inverse"
     idea = "targets a small step away go down through exact inverses; orthogonal weights make it backprop"
     paper, keeps, learns_when = "Ahmad, van Gerven and Ambrogioni 2020", "nothing", "W every step"
     claims, drawn = frozenset({SAMPLES_APART, NEEDS_CHAIN}), False

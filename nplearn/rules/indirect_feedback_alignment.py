@@ -27,6 +27,7 @@ from nplearn.rules.checks import bare, outputs
 
 
 class IndirectFeedbackAlignment(Rule):
+    walk = "nothing: the layer below had its error from further below"
     idea = "the output error goes to the first hidden layer, and from there up through the forward weights"
     paper = "Nokland 2016"
     keeps, learns_when = "B of the first hidden layer, fixed", "W every step"

@@ -33,6 +33,7 @@ class TargetRule(Rule):
     """
 
     claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART, NEEDS_CHAIN})
+    walk = "a target for the layer below, by a learned inverse of this one"
     learned, law, preserves, biased, direct = True, XAVIER, False, True, 0
     keeps, learns_when = "inverses, learned", "W and the inverses in turn, by epochs, or together"
     home = {"optimiser": "adam", "lr": 1e-3, "decay": 0.0, "net_options": {"activation": "tanh"}}

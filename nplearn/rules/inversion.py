@@ -72,7 +72,7 @@ class InversionRule(Rule):
             raise kind(layer.path, wrong, "a loop that settles", "use a larger alpha, or start='transpose'")
 
     def phase(self, net, batches):
-        if batches.step % batches.per_epoch == 0:
+        if batches.step and batches.step % batches.per_epoch == 0:
             for layer in self.layers:
                 self.examine(layer, layer.feedback.matrix, TrainingError)
 

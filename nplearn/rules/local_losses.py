@@ -29,7 +29,7 @@ from nplearn.rules.heads import grown, pred, sim
 class LocalLoss(Feedback):
     """Carries the gradient of a loss on the layer's own input; the delta from above is not read."""
 
-    says = "none: the gradient of a loss on the layer's own input"
+    says = "the gradient of a loss on the layer's own input"
 
     def __init__(self, heads):
         self.heads = heads                              # {name: (head, its share of the loss)}

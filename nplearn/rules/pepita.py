@@ -32,6 +32,7 @@ POSITIONS = {"mean": 1, "root": 0.5, "sum": 0}
 
 
 class Pepita(Rule):
+    walk = "how a second pass changed the activity below"
     idea = "the output error modulates the input of a second pass, and each layer learns from its change"
     paper = "Dellaferrera and Kreiman 2022"
     keeps, learns_when = "F from the output to the input, fixed", "W every step, from two passes"

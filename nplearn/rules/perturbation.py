@@ -1,7 +1,8 @@
 """Node perturbation and forward gradient: noise says how the loss would change; no error is sent anywhere.
 
-What each nonlinearity reads, and the output, is moved by noise xi_l ~ N(0, I), every sample its own. With L_n the loss
-of sample n, e_n its output error, v the tangent of the output for a move xi of all layers at once, sigma the size:
+What each nonlinearity reads (what the next layer reads, where there is none), and the output, is moved by noise
+xi_l ~ N(0, I), every sample its own. With L_n the loss of sample n, e_n its output error, v the tangent of the output
+for a move xi of all layers at once, sigma the size:
 
     NodePerturbation   g_n = (L_n(sigma xi) - L_n(0)) / sigma            a second pass; or, with antithetic=True,
                        g_n = (L_n(sigma xi) - L_n(-sigma xi)) / (2 sigma)    a second and a third
@@ -17,8 +18,9 @@ Source: Williams 1992, Machine Learning 8:229; Werfel, Xie and Seung 2005, Neura
 Baydin et al. 2022, arXiv 2202.08587; of activities, Ren et al. 2023, arXiv 2210.03310.
 """
 from nplearn.columns import beside, draw_rows, sample_sum
+from nplearn.errors import SettingError
 from nplearn.feedback import Cut
-from nplearn.layers import stages
+from nplearn.layers import activities, stages
 from nplearn.layers.base import whole
 from nplearn.rules.base import NEEDS_CHAIN, NO_TRANSPORT, NOISY, Rule
 from nplearn.rules.checks import bare, number
@@ -47,12 +49,11 @@ class Perturbation(Rule):
 
     def assign(self, net, tape):
         self.start(net, tape)
-        total = {}
+        total = dict.fromkeys(self.chain, 0)
         for draw in range(self.draws):
             xi, gains = self.moves(tape, draw)
             for stage in self.chain:
-                estimate = beside(gains, xi[stage]) * xi[stage]
-                total[stage] = total[stage] + estimate if draw else estimate
+                total[stage] = total[stage] + beside(gains, xi[stage]) * xi[stage]
         for stage in self.chain:
             d = total[stage] / (self.draws * tape.count)
             for layer in reversed(stage.front):         # every weighted layer holds a Cut
@@ -62,12 +63,15 @@ class Perturbation(Rule):
 class NodePerturbation(Perturbation):
     """sigma  size of the noise, with cancellation below 1e-3 in float32     antithetic  see above"""
 
+    walk = "noise in the units below, and how it changed the loss"
     idea = "noise in every unit, and by how much it changed the loss"
     paper = "Werfel et al. 2005"
 
     def __init__(self, sigma=1e-2, antithetic=False, draws=1):
         super().__init__(draws)
-        self.sigma, self.antithetic = number(self, "sigma", sigma, least=1e-9), bool(antithetic)
+        if not isinstance(antithetic, bool):
+            raise SettingError(type(self).__name__, f"antithetic {antithetic!r}", "true or false", "choose one")
+        self.sigma, self.antithetic = number(self, "sigma", sigma, least=1e-9), antithetic
 
     def moves(self, tape, draw):
         values, xi = self.moved(tape, draw, self.sigma)
@@ -89,16 +93,16 @@ class NodePerturbation(Perturbation):
 
 
 class ForwardGradient(Perturbation):
+    walk = "noise in the units below, and the loss's slope along it"
     idea = "the slope of the loss along random moves of all units, by one pass of tangents"
     paper = "Baydin et al. 2022; Ren et al. 2023"
 
     def moves(self, tape, draw):
         up, xi, v = tape.walk(up=True), {}, None
-        for stage in self.chain:
+        for stage, h in zip(self.chain, activities(self.chain, tape)[1:], strict=True):
             for layer in stage.front if xi else ():     # below the lowest units nothing moves
                 v = layer.tangent(v, up)
-            x = tape.seen(stage.activation)[0] if stage.activation else tape.output
-            xi[stage] = self.noise(tape, stage, x, draw)
+            xi[stage] = self.noise(tape, stage, tape.seen(stage.activation)[0] if stage.activation else h, draw)
             v = xi[stage] if v is None else v + xi[stage]
             for layer in stage.layers[len(stage.front):]:
                 v = layer.tangent(v, up)

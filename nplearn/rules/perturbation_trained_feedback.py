@@ -16,6 +16,7 @@ Kept: B_l, learned, with its optimiser's slots (its own `optimiser` where one is
 Source: Lansdell, Prakash and Kording 2020, ICLR, arXiv 1906.00889.
 """
 from nplearn.columns import beside, draw_rows
+from nplearn.errors import SettingError
 from nplearn.feedback import Matrix
 from nplearn.layers import stages
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
@@ -46,7 +47,9 @@ class PerturbationTrainedFeedback(Rule):
 
     def __init__(self, sigma=1e-2, antithetic=False, optimiser=None):
         super().__init__(optimiser)
-        self.sigma, self.antithetic = number(self, "sigma", sigma, least=1e-9), bool(antithetic)
+        if not isinstance(antithetic, bool):
+            raise SettingError(type(self).__name__, f"antithetic {antithetic!r}", "true or false", "choose one")
+        self.sigma, self.antithetic = number(self, "sigma", sigma, least=1e-9), antithetic
 
     def prepare(self, net):
         self.chain = stages(net)
@@ -62,7 +65,8 @@ class PerturbationTrainedFeedback(Rule):
         """L_n(sigma xi), by another pass of the batch."""
         again, x = tape.again(), tape.input
         for stage in self.chain:
-            x = stage.forward(x + sigma * xi[stage.layer] if stage.layer in xi else x, again)
+            for layer in stage.layers:
+                x = layer.forward(x + sigma * xi[layer] if layer in xi else x, again)
         return tape.loss(x, tape.labels)[0]
 
     def assign(self, net, tape):

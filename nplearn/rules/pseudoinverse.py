@@ -14,8 +14,7 @@ gate     "multiply"; "none": d = e; "divide": d = e / max(f', 0.1), Newton's ste
          which is this layer's input: needs a chain with nothing but reshapes between. Where f' = 0 nothing comes down
 
 Kept: V_l, and one number |W_l|^2.
-Source: "A biologically-plausible alternative to backpropagation using pseudoinverse feedback", ICLR 2025 submission;
-its text was not to be had: gates, rescaling and lam are our choices.
+Source: ICLR 2025 submission on pseudoinverse feedback, abstract and reviews; gates, rescaling and lam are our choices.
 """
 from itertools import pairwise
 

@@ -16,6 +16,7 @@ class Relaxation(Rule):
     """Base of rules over `self.chain`, the stages of a net, that relax through the feedback of `self.through`."""
 
     claims = frozenset({NEEDS_CHAIN})
+    walk = "errors of activities as they settle, by"
 
     def __init__(self, through=Backprop):
         super().__init__()
@@ -50,10 +51,14 @@ class Relaxation(Rule):
         layer.feedback.collect(layer, d, x, tape)
 
     def read_out(self, stage, e, sweep, tape):
-        """The same from the error e at the end of a stage: delta = f'(a) e."""
-        delta = chain_of(above(stage)).backward(e, sweep.walk(records=False))
-        tape.record(stage.layer, delta)
-        self.read(stage.layer, delta, sweep, tape)
+        """The same from the error e at the end of a stage: delta = f'(a) e; and those of what stands below the lowest."""
+        layer, walk = stage.layer, sweep.walk(records=False)
+        delta = chain_of(above(stage)).backward(e, walk)
+        tape.record(layer, delta)
+        self.read(layer, delta, sweep, tape)
+        if stage is self.chain[0] and layer.sends:
+            below = stage.layers[:stage.layers.index(layer)]
+            chain_of(below).backward(layer.feedback.carry(layer, delta, sweep.seen(layer)[0], tape), walk)
 
     def params(self):
         return self.through.params()
@@ -76,6 +81,9 @@ class Relaxation(Rule):
 
     def optimisers(self):
         return self.through.optimisers()
+
+    def memory(self):
+        return self.through.memory()
 
     def settings(self):
         return {**super().settings(), "through": [type(self.through).__name__, self.through.settings()]}

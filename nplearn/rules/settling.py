@@ -73,7 +73,7 @@ class Settling:
     def sweep(self, state, nudge=None):
         """The next State; `nudge` is a force on the output, None if it is free."""
         (x, *s), down = state.s, state.up.walk()
-        back = [f.backward(above, down) for f, above in zip(self.linear[1:], s[1:], strict=False)]
+        back = [f.backward(h, down) for f, h in zip(self.linear[1:], s[1:], strict=False)]
         if nudge is not None and self.reads_out:
             nudge = self.linear[-1].backward(nudge, down)
         back.append(0 if nudge is None else nudge)

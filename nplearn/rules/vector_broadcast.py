@@ -28,6 +28,7 @@ class ErrorVector(Feedback):
 
 
 class VectorBroadcast(Rule):
+    walk = "the output error's components, to every unit below that is on"
     idea = "every vector unit hears the vector of the output error"
     paper = "Clark, Abbott and Chung 2021"
     keeps, learns_when = "nothing", "W every step"
@@ -41,8 +42,8 @@ class VectorBroadcast(Rule):
             gates = [layer for layer in stage.layers if hasattr(layer, "gates_vectors")]
             shared = getattr(stage.layer, "components", None) == K and stage.layer.weight.project is not None
             if stage.activation or len(gates) != (stage is not chain[-1]) or not (shared or stage is chain[0]):
-                raise BuildError(stage.path, "no layer of vector units", f"a Gate behind all but the last, and above the "
-                                 f"first weights of 0 or more that {K} components share", "use the net vector")
+                raise BuildError(stage.path, "no layer of vector units", "a Gate behind all but the last, and above "
+                                 f"the first weights at 0 or more that {K} components share", "use the net vector")
 
     def feedback(self, layer, rng):
         return ErrorVector()

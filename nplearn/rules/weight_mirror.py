@@ -65,9 +65,8 @@ class WeightMirror(Rule):
 
     def uses_of(self, layer):
         """How often a sample uses each weight: less often where its tap stands in the padding."""
-        one = self.put(columns(np.ones((1, *outside(layer.in_shape)))))
-        n = layer.outer(one, layer.apply(one, layer.weight.value) * 0 + 1)
-        return n.clip(1)                                # a tap that never meets the map
+        x, y = (self.put(columns(np.ones((1, *outside(shape))))) for shape in (layer.in_shape, layer.out_shape))
+        return layer.outer(x, y).clip(1)                # 1: a tap that never meets the map
 
     def follow(self, optimiser):
         pass                                            # B moves by the rule's own step

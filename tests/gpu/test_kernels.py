@@ -145,7 +145,8 @@ def test_locally_connected_layers_to_the_bit(name, dtype, samples, with_kernels)
     assert local.outer(X, D, window, room) is room and np.array_equal(room.get(), local.outer(x, d, window))
 
 
-ACTIVATIONS = [L.ReLU(), L.LeakyReLU(0.3), L.LeakyReLU(1), L.ELU(), L.ELU(np.float32(0.7)), L.Tanh(), L.Sigmoid()]
+ACTIVATIONS = [L.ReLU(), L.LeakyReLU(0.3), L.LeakyReLU(1), L.ELU(), L.ELU(np.float32(0.7)), L.Tanh(), L.Sigmoid(),
+               L.Clip(0.5, -0.5, 0.5), L.SteepSigmoid()]
 
 
 @pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: type(layer).__name__)

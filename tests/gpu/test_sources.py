@@ -5,7 +5,7 @@ import pytest
 from nplearn import layers as L
 from nplearn.kernels.gpu import activation, columns, launch, local, norm, optim, pool
 
-SLOPES = [L.ReLU(), L.LeakyReLU(), L.ELU(2), L.Tanh(), L.Sigmoid()]
+SLOPES = [L.ReLU(), L.LeakyReLU(), L.ELU(2), L.Tanh(), L.Sigmoid(), L.Clip(), L.SteepSigmoid()]
 SOURCES = {**{module.__name__.rpartition(".")[2]: module.SOURCE for module in (columns, local, norm, optim, pool)},
            **{type(layer).__name__: activation.in_c(layer) for layer in SLOPES}}
 

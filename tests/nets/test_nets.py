@@ -52,6 +52,15 @@ def test_a_net_too_small_for_its_input_says_which_layer_does_not_fit(channels, s
     assert caught.value.where == path
 
 
+def test_an_mlps_nonlinearities_are_given_by_name_the_outputs_too():
+    net = mlp(3, (5, 4), "sigmoid", output="tanh")
+    assert [type(layer).__name__ for layer in net.layers[2::2]] == ["Sigmoid", "Sigmoid", "Tanh"]
+    assert type(mlp(3, (5,)).layers[-1]).__name__ == "Dense" and type(mlp(3, (), output=Tanh).layers[-1]) is Tanh
+    for option in ("activation", "output"):
+        with pytest.raises(SettingError, match=f"mlp: {option} 'soft'; expected one of relu"):
+            mlp(3, **{option: "soft"})
+
+
 def test_square_nets_have_square_orthogonal_weights_and_the_first_outputs_are_the_classes():
     net = square(3, widths=(9, 7, 5)).build(9, 1, np.float64)
     shapes = [layer.weight.value.shape for layer in weighted(net)]

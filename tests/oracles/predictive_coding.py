@@ -3,6 +3,7 @@
     relax        strict dynamics: all nodes, predictions and errors after T moves
     literal_zil  the same with each layer's gradient taken at its time, k moves for the layer k below the top
     preactive    Z-IL with nodes that hold pre-activations (convention B), over dense layers as matrices
+    relaxation   strict dynamics of a linear net as one matrix over all hidden nodes
 """
 import numpy as np
 
@@ -60,6 +61,23 @@ def preactive(weights, f, slope, x, error):
         down = [W.T @ d for W, d in zip(weights[1:], e[1:], strict=True)]
         p[1:L] = [q + d - slope(q) * b for q, d, b in zip(p[1:L], e, down, strict=False)]
     return found
+
+
+def relaxation(weights, feedback):
+    """A of  v <- v + gamma (c - A v)  for v = [v_1; ..; v_{L-1}] in a linear net, messages by feedback' in W's place.
+
+    By blocks: I + B_{l+1}' W_{l+1} at (l, l), -W_l at (l, l-1), -B_{l+1}' at (l, l+1); with B = W the Hessian of F.
+    """
+    L, A = len(weights), [[None] * (len(weights) - 1) for _ in weights[1:]]
+    for i in range(L - 1):
+        for j in range(L - 1):
+            A[i][j] = np.zeros((len(weights[i]), len(weights[j])))
+        A[i][i] += np.eye(len(weights[i])) + feedback[i + 1].T @ weights[i + 1]
+        if i > 0:
+            A[i][i - 1] -= weights[i]
+        if i < L - 2:
+            A[i][i + 1] -= feedback[i + 1].T
+    return np.block(A)
 
 
 def linear_equilibrium(weights, e):

@@ -189,6 +189,15 @@ def test_w_at_rest_stays_at_rest_in_training_and_is_backprop():
         assert abs(trial.rule.state.grad).max() <= 1e-17
 
 
+@pytest.mark.parametrize("name, published", [
+    ("ia", {"amp": 2e-3, "null": 1e-3, "decay": 1e-3}), ("sa", {"decay": 1e-3, "self_": 2e-3}),
+    ("aa", {"sparse": 1e-3, "amp": 2e-3})])
+def test_the_coefficients_are_those_of_kunins_code(name, published):
+    rule = registry.make(name)
+    assert {term: getattr(rule, term) for term in PRIMITIVES} == {term: published.get(term, 0) for term in PRIMITIVES}
+    assert rule.noise == 0
+
+
 # -- against other rules ----------------------------------------------------------------------------------------------
 
 def test_amp_and_decay_on_noise_are_the_weight_mirror():
@@ -288,7 +297,9 @@ def test_in_float32_it_stays_float32_and_near_the_run_in_float64(name):
         trial = Trial(build, lambda: registry.make(name))
         for step in range(3):
             trial.step(step)
-        assert all(array.dtype == dtype for array in trial.rule.arrays().values())
+        for layer in trial.rule.layers:
+            B, x = layer.feedback.matrix.value, trial.tape.seen(layer)[0]
+            assert B.dtype == trial.rule.gradient(layer, x, B, trial.tape).dtype == dtype
         runs.append(trial.rule.arrays())
     assert not differ(*runs, 1e-4)
 

@@ -34,6 +34,9 @@ from nplearn.rules import (
     FeedbackAlignment,
     Frozen,
     KolenPollack,
+    ProductFeedbackAlignment,
+    Reciprocal,
+    WeightMirror,
     registry,
 )
 from nplearn.runs import Settings
@@ -187,6 +190,14 @@ def test_two_states_may_alternate_for_ever_and_damping_settles_them():
     rest = tame.free(passed(net, tame))
     assert tame.settling.residual(rest) <= 1e-15
     assert wild.settling.residual(rest) <= 1e-14        # the fixed points are the same
+
+
+def test_damping_is_the_part_of_every_state_that_stays():
+    net = dense_net()
+    plain, damped = (EquilibriumPropagation(free_steps=1, damping=m).attach(net) for m in (0.0, 0.7))
+    state = plain.free(passed(net, plain))
+    pairs = zip(state.s, plain.settling.sweep(state).s, damped.settling.sweep(state).s, strict=True)
+    assert all(abs(0.7 * old + 0.3 * new - found).max() <= 1e-15 for old, new, found in pairs)
 
 
 def test_what_the_net_says_is_the_settled_output_with_or_without_a_tape():
@@ -349,10 +360,24 @@ def test_the_contract_holds_where_the_output_settles(name, contract):
     assert report.count == 45 and list(report.refused) == ["residual"]
 
 
-@pytest.mark.parametrize("make", [EquilibriumPropagation, lambda: EquilibriumPropagation(FeedbackAlignment),
-                                  lambda: EquilibriumPropagation(KolenPollack)], ids=["ep", "ep-fa", "ep-kp"])
-def test_the_contract_holds_with_a_read_out(make, contract):
+THROUGH = {"ep": Backprop, "ep-fa": FeedbackAlignment, "ep-kp": KolenPollack, "ep-wm": WeightMirror,
+           "ep-pfa": lambda: ProductFeedbackAlignment(expand=2, path="direct"),
+           "ep-pfa-c": lambda: ProductFeedbackAlignment(expand=2, path="collapsed"), "ep-rf": Reciprocal}
+
+
+@pytest.mark.parametrize("name", THROUGH)
+def test_the_contract_holds_with_a_read_out(name, contract):
+    def make():
+        return EquilibriumPropagation(THROUGH[name](), free_steps=12, nudged_steps=5)
     assert contract(make, READING, seeds=(1,)).count in (30, 32)
+
+
+def test_one_layer_that_is_read_out_learns_by_the_delta_rule():
+    net = Sequential(flatten=Flatten(), fc=Dense(4)).build((3, 2, 2), 0, np.float64)
+    found = of(net, SoftmaxCrossEntropy())
+    rule = Backprop().attach(net)
+    rule.assign(net, passed(net, rule, SoftmaxCrossEntropy()))
+    assert not differ(found, gradients(net), 1e-14)
 
 
 def test_claims_follow_the_feedback():

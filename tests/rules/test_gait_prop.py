@@ -201,6 +201,16 @@ def test_a_weight_without_a_usable_inverse_stops_the_training_in_words(spoil, sa
     assert abs(inverse(weighted(trial.net)[1]) @ weighted(trial.net)[1].weight.value - np.eye(6)).max() < 1e-14
 
 
+def test_a_device_that_says_nan_of_a_singular_weight_stops_the_training_too(monkeypatch):
+    """As CuPy does. Of a weight that is NaN itself the inverse is NaN: the loss has told of that."""
+    monkeypatch.setattr(np.linalg, "inv", lambda W: W * np.nan)
+    layer = weighted(square_net(0))[1]
+    with pytest.raises(TrainingError, match="V W - I = nan; expected at most 1e-10"):
+        inverse(layer)
+    layer.weight.value[0, 0] = np.nan
+    assert np.isnan(inverse(layer)).all()
+
+
 # -- the regulariser --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("form", ["difference", "target"])
@@ -351,6 +361,7 @@ def test_at_home_it_is_the_papers_net_for_mnist():
     net = settings.build((28, 28, 1), 10)
     assert [layer.weight.value.shape for layer in weighted(net)] == [(784, 784)] * 5 and net.out_shape == (10,)
     assert (settings.loss, settings.optimiser, settings.lr) == ("squared", "adam", 1e-4)
+    assert (GaitProp().form, GaitProp().gamma, GaitProp().orthogonality) == ("difference", 1e-3, 0.1)
     GaitProp().attach(net)
     tower = Settings.for_rule("gait", net_options={"widths": [784, 500, 200, 10]}).build((28, 28, 1), 10)
     assert [layer.weight.value.shape[0] for layer in weighted(tower)] == [784, 500, 200, 10]

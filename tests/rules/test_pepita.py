@@ -38,6 +38,12 @@ def conv_chain(seed):
                             act2=Tanh(), fc2=Dense(5)), (6, 4, 2), seed)
 
 
+def linear_chain(seed):
+    """One hidden layer has no nonlinearity, and pooling behind it."""
+    return ready(Sequential(fc1=Conv2d(4, 3), act1=Tanh(), conv=Conv2d(3, 2), pool=AvgPool2d(2), flatten=Flatten(),
+                            fc2=Dense(6), act2=Tanh(), fc3=Dense(5)), (6, 4, 2), seed)
+
+
 def deltas(trial):
     """[delta of each weighted layer]"""
     walk = trial.tape.walk(records=True)
@@ -64,7 +70,7 @@ def test_at_the_first_relu_layer_the_change_is_the_modulation_through_w_where_un
     assert abs(deltas(trial)[0] - wanted).max() < 2e-13 * abs(wanted).max()
 
 
-@pytest.mark.parametrize("net", [chain_of(Tanh), conv_chain], ids=["dense", "conv"])
+@pytest.mark.parametrize("net", [chain_of(Tanh), conv_chain, linear_chain], ids=["dense", "conv", "linear"])
 def test_to_first_order_it_is_indirect_feedback_alignment_with_minus_w_f_for_b(net):
     errors = []
     for s in 1e-2, 1e-3, 1e-4:
@@ -169,6 +175,10 @@ def test_a_convolutions_gradient_is_the_mean_over_its_positions():
         assert abs(found["root"][path] * (S ** 0.5 if inside else 1) - g).max() < 1e-14 * max(abs(g).max(), 1)
 
 
+def test_the_settings_are_those_of_the_official_dense_nets():
+    assert Pepita().settings() == {"scale": 0.05, "out_error": "second", "positions": "mean"}
+
+
 def test_f_is_uniform_with_the_bound_of_the_input():
     trial = Trial(map_net, pepita())
     F, bound = trial.rule.fixed()["F"], 0.05 * (6 / 60) ** 0.5
@@ -202,8 +212,9 @@ def test_how_the_batch_is_cut_changes_no_gradient_but_by_rounding(name, dtype):
             return net
         trial = Trial(build, pepita(scale=0.5))         # differences of two passes lose digits
         trial.run()
+        assert all(d.dtype == dtype for d in deltas(trial))
         found.append(trial.assign())
-    assert found[0]["conv.weight"].dtype == dtype and found[0]["conv.weight"].any()
+    assert found[0]["conv.weight"].any()
     assert not differ(*found, 10000 * np.finfo(dtype).eps)
 
 

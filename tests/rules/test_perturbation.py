@@ -7,13 +7,20 @@ import pytest
 
 from nplearn.columns import columns
 from nplearn.errors import BuildError, SettingError
-from nplearn.layers import Dense, Dropout, Sequential, Tanh, weighted
+from nplearn.layers import Conv2d, Dense, Dropout, Flatten, MaxPool2d, Sequential, Tanh, weighted
 from nplearn.losses import SquaredError
 from nplearn.rules import ForwardGradient, NodePerturbation, registry
 from nplearn.testing.trial import NETS, N, Trial, dense_net, differ, ready, residual_net
 from tests.rules.smoke import mlp, prototypes, trained
 
-CHAINS = {name: NETS[name] for name in ("dense", "stride", "map", "norm")}
+
+def linear_net(seed=0):
+    """Hidden layers without nonlinearity, one of them with pooling behind it."""
+    return ready(Sequential(conv=Conv2d(4, 3), pool=MaxPool2d(2), flatten=Flatten(), fc1=Dense(7), fc2=Dense(6),
+                            act=Tanh(), fc3=Dense(5)), (6, 4, 2), seed)
+
+
+CHAINS = {**{name: NETS[name] for name in ("dense", "stride", "map", "norm")}, "linear": linear_net}
 
 
 def basis(trial, k):
@@ -144,7 +151,8 @@ def test_another_loss(contract):
 
 
 @pytest.mark.parametrize("options, words", [({"sigma": 0}, "sigma 0"), ({"draws": 0}, "draws 0"),
-                                            ({"sigma": "much"}, "sigma 'much'")])
+                                            ({"sigma": "much"}, "sigma 'much'"),
+                                            ({"antithetic": "no"}, "antithetic 'no'; expected true or false")])
 def test_wrong_options_are_refused(options, words):
     with pytest.raises(SettingError, match=words):
         NodePerturbation(**options)
@@ -155,11 +163,14 @@ def test_nets_whose_way_divides_are_refused():
         NodePerturbation().attach(residual_net())
 
 
-def test_float32_noise_is_float32():
-    net = dense_net().build(6, 0, np.float32)
-    trial = Trial(lambda seed: net, lambda: NodePerturbation(sigma=0.01))
-    trial.run()
-    assert {g.dtype for g in trial.assign().values()} == {np.dtype(np.float32)}
+@pytest.mark.parametrize("rule", [NodePerturbation, ForwardGradient])
+def test_in_float32_noise_and_deltas_are_float32(rule):
+    trial = Trial(lambda seed: dense_net().build(6, 0, np.float32), rule)
+    tape = trial.run()
+    walk = tape.walk(records=True)
+    trial.rule.assign(trial.net, walk)
+    xi, gains = trial.rule.moves(tape, 0)
+    assert {x.dtype for x in [*xi.values(), gains, *(d for d, in walk.deltas.values())]} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("rule, least", [(NodePerturbation, 0.2), (ForwardGradient, 0.2)])

@@ -1,10 +1,10 @@
-"""Perturbation-trained feedback: its matrices become W in a linear net, by least squares; else it is feedback alignment.
-"""
+"""Perturbation-trained feedback: its matrices become W in a linear net, by least squares; all else is FA's."""
 import numpy as np
 import pytest
 
+from nplearn.columns import beside, sample_sum
 from nplearn.errors import SettingError
-from nplearn.layers import Dense, Sequential, weighted
+from nplearn.layers import BatchNorm, Dense, Dropout, Flatten, Sequential, Tanh, weighted
 from nplearn.losses import SquaredError
 from nplearn.optim import SGD, Adam
 from nplearn.rules import FeedbackAlignment, PerturbationTrainedFeedback, registry
@@ -40,13 +40,16 @@ def test_feedback_of_a_linear_net_becomes_w():
     assert before > 45 and off < 0.03 and angle(mean, layer.weight.value) < 2
 
 
-def test_the_gradient_of_the_feedback_is_that_of_its_least_squares():
-    trial = Trial(dense_net, PerturbationTrainedFeedback, seed=3)
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_the_gradient_of_the_feedback_is_that_of_its_least_squares(antithetic):
+    trial = Trial(dense_net, lambda: PerturbationTrainedFeedback(antithetic=antithetic), seed=3)
     tape = trial.run()
     layer = trial.rule.layers[0]
     B = layer.feedback.matrix
     xi = {each: trial.rule.noise(tape, each, tape.seen(each)[0]) for each in trial.rule.layers}
     gain = (trial.rule.moved(tape, xi, 0.01) - tape.values) / 0.01
+    if antithetic:
+        gain = (trial.rule.moved(tape, xi, 0.01) - trial.rule.moved(tape, xi, -0.01)) / 0.02
     walk = tape.walk(records=True)
     trial.rule.assign(trial.net, walk)
     d, found = walk.deltas[layer][0] * tape.count, B.grad.copy()        # the delta above does not depend on this B
@@ -63,19 +66,60 @@ def test_the_gradient_of_the_feedback_is_that_of_its_least_squares():
         assert abs((ends[0] - ends[1]) / 2e-5 - found[index]) < 1e-7 * abs(found).max()
 
 
+def told(net, rule, tape):
+    """{layer: what noise says of the error at its input}, as the walk finds it."""
+    found = {}
+    net.backward = lambda error, tape: found.update({layer: layer.feedback.estimate for layer in rule.layers})
+    rule.assign(net, tape)
+    del net.backward
+    assert all(layer.feedback.estimate is None for layer in rule.layers)
+    return found
+
+
+def early_norm(seed=0):
+    """What stands before the first weighted layer learns, so that this one sends too."""
+    return ready(Sequential(norm=BatchNorm(), flatten=Flatten(), fc1=Dense(7), act=Tanh(), fc2=Dense(4)),
+                 (3, 2, 2), seed)
+
+
+def dropped(seed=0):
+    return ready(Sequential(fc1=Dense(20), act1=Tanh(), drop=Dropout(0.5), fc2=Dense(8), act2=Tanh(), fc3=Dense(4)),
+                 (6,), seed)
+
+
+@pytest.mark.parametrize("net", [NETS["dense"], NETS["stride"], NETS["map"], early_norm, dropped])
+def test_noise_tells_the_slope_of_each_samples_loss_along_it_at_the_inputs_of_all_layers_that_send(net):
+    trial = Trial(net, lambda: PerturbationTrainedFeedback(sigma=1e-5, antithetic=True))
+    tape = trial.run()
+    xi = {layer: trial.rule.noise(tape, layer, tape.seen(layer)[0]) for layer in trial.rule.layers}
+    walk = tape.walk(exact=True, records=True)
+    trial.net.backward(tape.error, walk)
+    slope = sum(sample_sum(layer.adjoint(walk.deltas[layer][0], layer.weight.value, x.shape) * x)
+                for layer, x in xi.items())
+    for layer, found in told(trial.net, trial.rule, tape).items():
+        wanted = beside(slope, xi[layer]) * xi[layer]
+        assert abs(found - wanted).max() < 1e-6 * abs(wanted).max()
+
+
+def test_every_layer_and_step_has_noise_of_its_own():
+    trial, seen = Trial(lambda seed: ready(Sequential(*(Dense(6) for _ in range(4))), (6,), seed),
+                        PerturbationTrainedFeedback), []
+    for step in range(2):
+        tape = trial.run(step)
+        seen += [trial.rule.noise(tape, layer, tape.seen(layer)[0]) for layer in trial.rule.layers]
+    assert len(seen) == 6 and len(np.unique(seen)) == np.size(seen)
+
+
 def test_an_antithetic_pair_removes_the_even_orders():
     """At a sample's minimum of the loss the slope is 0: the pair says so, one draw says the curvature."""
-    def gains(antithetic):
-        net = ready(Sequential(fc1=Dense(4), fc2=Dense(3)), (2,))
+    net = ready(Sequential(fc1=Dense(4), fc2=Dense(3)), (2,))
+    tape = Tape(net, SquaredError()).begin(np.random.default_rng(0).normal(size=(4, 2)), np.zeros((4, 3)), seed=1)
+    tape.labels = net.forward(tape.input)               # zero error
+    tape.run()
+    for antithetic in False, True:
         rule = PerturbationTrainedFeedback(sigma=0.1, antithetic=antithetic).attach(net)
-        tape = Tape(net, SquaredError()).begin(np.ones((4, 2)), np.zeros((4, 3)), seed=1)
-        tape.labels = net.forward(tape.input)           # zero error
-        tape.run()
-        rule.assign(net, tape)
-        return abs(rule.layers[0].feedback.matrix.grad).max(), rule
-    assert gains(True)[0] == 0 and gains(False)[0] == 0           # no delta, nothing to learn from
-    tape_rule = gains(False)[1]
-    assert tape_rule.layers[0].feedback.estimate is None
+        (found,) = told(net, rule, tape).values()
+        assert abs(found).max() < 1e-15 if antithetic else (found != 0).all()
 
 
 def test_it_keeps_the_contract(contract):
@@ -86,6 +130,25 @@ def test_it_keeps_the_contract(contract):
 def test_wrong_options_are_refused():
     with pytest.raises(SettingError, match="PerturbationTrainedFeedback: sigma -1; expected a finite number"):
         PerturbationTrainedFeedback(sigma=-1)
+    with pytest.raises(SettingError, match="antithetic 'no'; expected true or false"):
+        PerturbationTrainedFeedback(antithetic="no")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_how_the_batch_is_cut_changes_no_gradient_but_by_rounding(dtype):
+    found = []
+    for column_bytes in 0, 2**21:
+        def build(seed, bytes=column_bytes):
+            net = NETS["map"](seed).build((6, 5, 2), seed, dtype)
+            net.column_bytes = bytes
+            return net
+        trial = Trial(build, lambda: PerturbationTrainedFeedback(sigma=0.1))        # differences lose digits
+        trial.run()
+        estimates = {layer.path: x for layer, x in told(trial.net, trial.rule, trial.tape).items()}
+        assert {x.dtype for x in estimates.values()} == {np.dtype(dtype)}
+        found.append(trial.assign() | {path: param.grad.copy() for path, param in trial.rule.params().items()})
+        assert len(found[-1]) == 8
+    assert not differ(*found, 10000 * np.finfo(dtype).eps)
 
 
 def test_a_short_training_beats_the_last_layer_alone():

@@ -176,7 +176,9 @@ def test_sampled_drives_are_drawn_anew_each_time_and_are_those_asked_for():
         one, two = (rows(drive(np.random.default_rng(i), None)) for i in (0, 1))
         assert one.shape == (R, 9) and not np.array_equal(one, two)
         if kind == "basis":
-            assert np.array_equal(np.sort((one == 3).sum(0))[-R:], np.ones(R)) and (one != 0).sum() == R
+            for seed in range(9):                       # one unit at a time, none twice
+                X = rows(drive(np.random.default_rng(seed), None))
+                assert np.array_equal(X @ X.T, 9 * np.eye(R)) and (X != 0).sum() == R
     whole = Reciprocal().attach(net, 0)
     X = rows(whole.drives[whole.layers[0]](None, None))
     assert np.array_equal(X @ X.T, 9 * np.eye(9))
@@ -200,6 +202,17 @@ def test_activity_drives_with_the_weights_as_they_now_are():
         x = fresh.seen(layer)[0]
         y = layer.apply(x, layer.weight.value)
         assert differ({"V": layer.feedback.matrix.value}, {"V": 0.1 * layer.outer(x, y) / 8}, 1e-13) == ""
+
+
+def test_weights_that_meet_padding_alone_stay_at_zero():
+    net = Sequential(low=Conv2d(2, 1), act=Tanh(), high=Conv2d(3, 15), flat=Flatten(), fc=Dense(3))
+    rule = Reciprocal(start="random").attach(net.build((6, 5, 2), 0, np.float64), 0)
+    rule.follow(SGD(net.arena, 0.1))
+    layer = rule.layers[0]
+    unused = layer.feedback.uses == 0
+    for _ in range(3):
+        assert unused.any() and not layer.feedback.matrix.value[unused].any() and layer.feedback.matrix.value.any()
+        rule.recirculate(lambda layer: None, None)
 
 
 # -- when -------------------------------------------------------------------------------------------------------------

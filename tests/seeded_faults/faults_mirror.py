@@ -25,6 +25,9 @@ FAULTS = [
     Fault("one mirror batch before training", WM, "range(warm if", "range(1 if", TEST_WM),
     Fault("mirrors in the wrong steps", WM, "% self.every == 0", "% self.every != 0", TEST_WM),
     Fault("feedback asks for an optimiser", WM, "    def learn(self, net, tape):\n        pass\n", "", TEST_WM),
+    Fault("noise in double precision", WM, "return self.put(columns(rng.random((self.samples, *outside(shape))), "
+          "self.net.chunk(self.samples)))", "return columns(rng.random((self.samples, *outside(shape))), "
+          "self.net.chunk(self.samples))", TEST_WM),
     Fault("deviation over samples", COLUMNS, "x.shape[-1]).std(axis=1)", "x.shape[-1]).std(axis=2)",
           "tests/test_columns.py -k standard_deviation"),
     Fault("decay of half its size", AL, "2 * self.decay * B - self.self_", "self.decay * B - self.self_", TEST_AL),
@@ -38,6 +41,10 @@ FAULTS = [
           "layer.outer(x, z)", TEST_AL),
     Fault("null back through W", AL, "layer.adjoint(z, B, x.shape)", "layer.adjoint(z, W, x.shape)", TEST_AL),
     Fault("decay once a use", AL, "g *= first", "pass", TEST_AL),
+    Fault("response to the input for that to noise", AL, "z = layer.apply(x, W) if",
+          "z = layer.apply(tape.seen(layer)[0] if self.noise else x, W) if", TEST_AL),
+    Fault("ia with another coefficient", REGISTRY, '"amp": 2e-3, "null": 1e-3', '"amp": 1e-3, "null": 1e-3', TEST_AL),
+    Fault("noise in double precision", AL, ", x).astype(x.dtype)", ", x)", TEST_AL),
     Fault("noise never drawn", AL, "if self.noise:", "if False:", TEST_AL),
     Fault("noise of another size", AL, "self.noise * rng.normal", "rng.normal", TEST_AL),
     Fault("noise the same for every layer", AL, "tape.rng(layer,", "tape.rng(tape.net,", TEST_AL),

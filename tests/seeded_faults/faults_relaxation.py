@@ -47,7 +47,7 @@ FAULTS = [
           "for f, above in zip(self.linear[1:], [2 * h for h in s[1:]], strict=False)]", f"{EP_TESTS} -k phi"),
     Fault("no top-down drive", SETTLING, "forward(v + b)", "forward(v + 0 * b)", f"{EP_TESTS} -k slope_of_phi"),
     Fault("damping the wrong way", SETTLING, "self.damping * h + (1 - self.damping) * f",
-          "self.damping * f + (1 - self.damping) * h", f"{EP_TESTS} -k alternate"),
+          "self.damping * f + (1 - self.damping) * h", f"{EP_TESTS} -k damping"),
     Fault("contrast of the states' mean", SETTLING, "self.pools[i].backward(d, state.up.walk())",
           "self.pools[i].backward(0 * d + d.mean(), state.up.walk())", f"{EP_TESTS} -k pooling"),
     Fault("clip's slope forgets its scale", ACTIVATION, "(y < self.high)) * y.dtype.type(self.scale)",
