@@ -1,14 +1,17 @@
 """Train the same net under each rule, several seeds, and say what each rule reached and how far it is from backprop.
 
-    python examples/compare_rules.py
+    python examples/compare_rules.py                         nine rules and two controls
+    python examples/compare_rules.py --rules all --seeds 1   every rule there is
     python examples/compare_rules.py --rules backprop,fa,pfa:expand=5 --seeds 5 --epochs 20 --out runs/mine
     python examples/compare_rules.py --data cifar-10 --net lenet --resume
 
-Weights start the same and batches come in the same order under every rule; only the feedback differs. Every rule gets
-the same learning rate; rules whose feedback learns (kp, pfa, pfa-o) get a high decay in the first epochs, as published,
-since it is the decay that makes their feedback forget its random start. Two controls stand beside the rules: hidden
-layers frozen, and backprop whose signal goes to the wrong samples. Written to --out: table.md, results.json (all
-histories, per layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
+Weights start the same and batches come in the same order under every rule; only the feedback differs. Rules get the
+same learning rate under SGD, unless they were published to live elsewhere: such a rule brings its own optimiser, loss,
+nonlinearity or net (`home` on its page), and those that relax take fewer steps here than there (SHORT below). Rules
+whose feedback learns with W's gradient (kp, pfa, pfa-o) get a high decay in the first epochs, as published, since it is
+the decay that makes their feedback forget its random start. Two controls stand beside the rules: hidden layers frozen,
+and backprop whose signal goes to the wrong samples. Written to --out: table.md, results.json (all histories, per
+layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
 """
 import argparse
 import json
@@ -23,20 +26,40 @@ from nplearn import plots
 from nplearn.cli import guarded
 from nplearn.data import load
 from nplearn.errors import SettingError, TrainingError
+from nplearn.metrics import cost, held
 from nplearn.nets import NETS
 from nplearn.rules import registry
 from nplearn.runs import Settings, pick
 
-FORGETTING = {"decay": 0.1, "decay_steps": {2: 1e-3}}    # the first two epochs of rules whose feedback learns
+USUAL = "backprop,fa,dfa,usf,brsf,frsf,kp,pfa,pfa-o,frozen,shuffled"
+FORGETTING = {"decay": 0.1, "decay_steps": {2: 1e-3}}    # in the first two epochs, of rules whose feedback gets W's G
+FORGETFUL = "kp", "pfa", "pfa-o", "pc-kp"
+HIDDEN = {"mlp": {"hidden": [256, 256]}, "ff": {"hidden": [256, 256]}, "vector": {"hidden": [128, 128]},
+          "square": {"widths": [256, 256, 256]}}
+SHORT = {"ep": "free_steps=20,nudged_steps=6", "pc": "steps=10", "pc-fa": "steps=10", "pc-kp": "steps=10",
+         "pc-rf": "steps=10", "fpa": "steps=10", "di": "steps=30"}      # options of rules that relax, unless given
 
 OURS = ("done.json", "log.jsonl", "checkpoint.npz", "checkpoint.npz.previous")      # what a training's folder holds
 
 
 def settings_for(rule, seed, options):
-    """The settings of one training: the same for all rules, but for the decay of learned feedback."""
-    own = FORGETTING if registry.make(rule).learned else {}
-    return Settings(net=options.net, rule=rule, data=options.data, epochs=options.epochs, lr=options.lr, seed=seed,
-                    device=options.device, net_options={"hidden": [256, 256]} if options.net == "mlp" else {}, **own)
+    """The settings of one training: the same for all rules, as far as they are not at home elsewhere."""
+    name, home = rule.partition(":")[0], registry.make(rule).home
+    net = options.net or home.get("net", "mlp")
+    own = {} if "lr" in home else {"lr": options.lr}
+    return Settings.for_rule(f"{rule}:{SHORT[rule]}" if rule in SHORT else rule, net=net, data=options.data,
+                             epochs=options.epochs, seed=seed, device=options.device,
+                             net_options=HIDDEN.get(net, {}), **own, **(FORGETTING if name in FORGETFUL else {}))
+
+
+def cost_of(trainer):
+    """What an update costs, in plain numbers: multiply-adds, numbers the rule keeps, bytes a step holds at once."""
+    if trainer.net.device.name != "cpu":
+        return {}
+    inputs, labels = next(iter(trainer.train.epoch(0)))
+    step = trainer.net, trainer.rule, trainer.loss, inputs, labels
+    return {"multiply_adds": cost(*step).total.multiply_adds, "held": held(*step),
+            "parameters": sum(array.size for array in trainer.rule.arrays().values())}
 
 
 def train(settings, data, folder, bar, resume):
@@ -55,8 +78,9 @@ def train(settings, data, folder, bar, resume):
         if os.path.exists(os.path.join(folder, old)):
             os.remove(os.path.join(folder, old))
     trainer = settings.trainer(data, folder=folder, bar=bar, label=f"{settings.rule} seed {settings.seed}")
+    found = cost_of(trainer)
     history = trainer.fit(settings.epochs, resume=resume)
-    result = {"settings": described, "history": history, "memory": trainer.rule.memory()}
+    result = {"settings": described, "history": history, "memory": trainer.rule.memory(), "cost": found}
     write(done, json.dumps(result))
     return result
 
@@ -94,10 +118,14 @@ def table(results):
     def step(rule):                                     # the quietest epoch; one resumed at its end has no time
         times = [r["step_ms"] for result in results[rule] for r in result["history"][1:] if r["step_ms"] is not None]
         return min(times, default=math.nan)
+    def beside(rule, key):                              # over backprop's
+        mine, theirs = (results[r][0]["cost"].get(key) for r in (rule, "backprop")) if "backprop" in results else (0, 0)
+        return f"{mine / theirs:.2f}" if mine and theirs else "-"
     reference = step("backprop") if "backprop" in results else math.nan
     order = sorted(results, key=lambda rule: -statistics.mean(final(rule, lambda r: r["test_accuracy"])))
     lines = ["| rule | test accuracy, % | update to backprop's, degrees | weight or path angle, degrees | norm ratio "
-             "| step time / backprop | extra memory, MiB |", "|---|---|---|---|---|---|---|"]
+             "| multiply-adds / backprop | step time / backprop | numbers kept besides W, thousands "
+             "| held in a step / backprop |", "|---|---|---|---|---|---|---|---|---|"]
     for rule in order:
         name = f"{rule} (control)" if rule in registry.CONTROLS else rule
         ratio = step(rule) / reference
@@ -105,8 +133,8 @@ def table(results):
                      f"| {spread(final(rule, lambda r: hidden(r, 'gradient_angle')), 1)} "
                      f"| {spread(final(rule, lambda r: feedback(r, 'weight_angle')), 1)} "
                      f"| {spread(final(rule, lambda r: feedback(r, 'norm_ratio')), 2)} "
-                     f"| {'-' if math.isnan(ratio) else f'{ratio:.2f}'} "
-                     f"| {statistics.mean(r['memory'] for r in results[rule]) / 2**20:.1f} |")
+                     f"| {beside(rule, 'multiply_adds')} | {'-' if math.isnan(ratio) else f'{ratio:.2f}'} "
+                     f"| {results[rule][0]['cost'].get('parameters', 0) / 1e3:.0f} | {beside(rule, 'held')} |")
     return "\n".join(lines)
 
 
@@ -118,6 +146,16 @@ def draw(results, out, what):
         return {rule: [[f(record) for record in result["history"]] for result in finished]
                 for rule, finished in results.items()}
     accuracy = series(lambda r: 100 * r["test_accuracy"])
+    if len(results) > plots.MOST:                       # a panel for each family, backprop and a control in all
+        update = series(lambda r: hidden(r, "gradient_angle"))
+        for name, measured, label, ylim in (("accuracy", accuracy, "test accuracy, %", (0, 100)),
+                                            ("angles", update, "angle to backprop's update, degrees", (-3, 110))):
+            panels = [{"x": epochs, "xlabel": "epoch", "ylabel": label, "ylim": ylim, "title": title, "series": {
+                rule: runs for rule, runs in measured.items()
+                if rule.partition(":")[0] in (*family, "backprop", "frozen")}}
+                for title, family in registry.FAMILIES.items()]
+            plots.curves(panels, os.path.join(out, f"{name}.png"), title=what, columns=3)
+        return
     ends = [mean([run[-1] for run in runs]) for rule, runs in accuracy.items() if rule not in registry.CONTROLS]
     whole = {"x": epochs, "xlabel": "epoch", "ylabel": "test accuracy, %", "series": accuracy, "ylim": (0, 100),
              "names": False}
@@ -145,7 +183,7 @@ def report(results, out, options, data, figures):
     write(os.path.join(out, "results.json"), json.dumps({"options": vars(options), "data": found, "runs": runs}))
     if figures:
         seeds = f"mean ± s.d. over {options.seeds} seeds" if options.seeds > 1 else "one seed"
-        draw(results, out, f"{data[0].name}, {options.net}, {seeds}")
+        draw(results, out, f"{data[0].name}, {options.net or 'each rule at home'}, {seeds}")
     return text
 
 
@@ -153,11 +191,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
     parser.add_argument("--data-dir", help="where to look for the data set first")
-    parser.add_argument("--net", default="mlp", help=", ".join(NETS))
-    parser.add_argument("--rules", default="all", help=f"all, or some of {','.join(registry.names(controls=True))}")
+    parser.add_argument("--net", help=f"{', '.join(NETS)} (default: mlp, or where the rule is at home)")
+    parser.add_argument("--rules", default=USUAL, help=f"all, or some of {','.join(registry.names(controls=True))} "
+                                                       "(default %(default)s)")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N-1")
-    parser.add_argument("--lr", type=float, default=0.02, help="learning rate of every rule (default %(default)s)")
+    parser.add_argument("--lr", type=float, default=0.02,
+                        help="learning rate of rules that bring none of their own (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
     parser.add_argument("--out", default="runs/compare_rules")
     parser.add_argument("--resume", action="store_true", help="keep finished trainings in --out and go on")
@@ -166,7 +206,7 @@ def main():
     asked = [rule.strip() for rule in registry.split(options.rules)]
     rules = list(dict.fromkeys(rule for name in asked
                                for rule in (registry.names(controls=True) if name == "all" else [name])))
-    pick("net", options.net, NETS)
+    pick("net", options.net or "mlp", NETS)
     for rule in rules:
         registry.make(rule)                             # a misspelt name should fail now
     plots.pyplot()                                      # and so should a missing matplotlib

@@ -153,7 +153,7 @@ def figure(panels, path, title):
             if panel.get("names"):
                 ends.append((axis, last))
             drawn, names = axis.get_legend_handles_labels()
-            handles |= dict(zip(names, drawn, strict=True))
+            handles = dict(zip(names, drawn, strict=True)) | handles
         for axis in list(axes.flat)[len(panels):]:
             axis.set_axis_off()
         if handles:
@@ -226,9 +226,9 @@ def compare(found, out):
                         f"epochs to {100 * level:.1f} % (seeds that got there)",
                         "multiply-adds of an update / backprop's", "1e12 multiply-adds to that accuracy"], lines)]
     head = ("The level is a point below what backprop ended at. Multiply-adds are counted from an update that is made "
-            "(nplearn.metrics.cost), with recirculation, inverses (m^3 / 3 + m^2 n each) and off-line phases; tests "
-            "are not counted. One recirculation sends as many patterns through a layer as it has inputs (each unit "
-            "alone, at most 2^20 numbers), where a batch is 64.")
+            "(nplearn.metrics.cost), with recirculation, inverses and off-line phases; tests are not counted. One "
+            "recirculation sends as many patterns through a layer as it has inputs (each unit alone, at most 2^20 "
+            "numbers in all), where a batch is 64.")
     return [head, "", *text] if text else []
 
 

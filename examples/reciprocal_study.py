@@ -25,10 +25,8 @@ from reciprocal_cells import (
     COMPARED,
     CONTENDERS,
     CURVED,
-    DECAY,
     EPOCHS,
     LOOPS,
-    MOMENTUM,
     NEVER,
     ROBUST,
     SEEDS,
@@ -36,6 +34,7 @@ from reciprocal_cells import (
     STALE,
     STEPS,
     TASKS,
+    USUAL,
     Cell,
     run,
 )
@@ -102,9 +101,9 @@ def described(cell, best, options):
         rule = f"rf:start={start}," + ("steps=0,sleep=1,wake=10" if steps == "0.1" else f"steps={steps}")
     elif cell.part == "loop":
         rule = LOOPS[cell.setting]
-    return {"cell": asdict(cell), "rule": rule, "lr": trial["lr"], "momentum": MOMENTUM, "decay": DECAY,
-            "optimiser": "sgd", **contender.own, "epochs": epochs_of(cell, options["epochs"]),
-            "images": options["images"], "data": options["mnist"] if task.data == "mnist" else task.data}
+    return {"cell": asdict(cell), "rule": rule, "lr": trial["lr"], **USUAL, **contender.own,
+            "epochs": epochs_of(cell, options["epochs"]), "images": options["images"],
+            "data": options["mnist"] if task.data == "mnist" else task.data}
 
 
 def epochs_of(cell, cap):
@@ -127,7 +126,7 @@ def seconds(cell, cap, images):
     n = min(images or whole, whole) * (5 / 6 if cell.part == "search" else 1)
     looks = {"stale": 0.6, "steps": 0.6, "curvature": 0.8, "compare": 0.1}.get(cell.part, 0)    # ms an update
     test = 0.6 if cell.part == "compare" else 0.3
-    return 1 + epochs_of(cell, cap) * (n / BATCH * (ms + looks) / 1e3 + test * min(1, n / 10_000))
+    return 0.5 + epochs_of(cell, cap) * (n / BATCH * (ms + looks) / 1e3 + test * min(1, n / 10_000))
 
 
 # -- running them -----------------------------------------------------------------------------------------------------
@@ -188,7 +187,7 @@ def perform(job):
 
 
 def alone():
-    """In a process of its own, first: one thread, and Ctrl-C is the parent's to answer between trainings."""
+    """In a process of its own, first: one thread, and no answer to Ctrl-C but that of a training (it stops)."""
     blas_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -200,8 +199,7 @@ def go(cells, options, folder):
     if not left:
         return stopped
     weight = {cell: seconds(cell, options.epochs, options.images) for cell in left}
-    rest = sum(weight.values())
-    bar = tqdm(total=round(rest), unit="s", dynamic_ncols=True, smoothing=0.05,
+    bar = tqdm(total=round(sum(weight.values())), unit="s", dynamic_ncols=True, smoothing=0.05,
                bar_format="{desc} {percentage:3.0f} %|{bar}| {elapsed} gone, {remaining} left {postfix}")
     pool = ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), initializer=alone)
     running, done = {}, 0

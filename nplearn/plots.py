@@ -6,6 +6,7 @@ import math
 import zlib
 
 from nplearn.errors import SettingError
+from nplearn.rules import registry
 
 # colour, dash, mark: neighbours in one figure differ in lightness and in mark too, so that a grey print can be read
 STYLE = {
@@ -21,7 +22,11 @@ STYLE = {
     "frozen": ("#777777", (0, (1, 1)), ""),
     "shuffled": ("#aaaaaa", (0, (4, 2, 1, 2)), ""),
 }
-OTHERS = ("#8c510a", "#01665e", "#c51b7d", "#4d9221", "#542788", "#b35806", "#2166ac", "#b2182b")
+OTHERS = ("#8c510a", "#01665e", "#c51b7d", "#4d9221", "#542788", "#b35806", "#2166ac", "#b2182b", "#666600")
+DASHES, MARKS = ("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1))), "<>pdH8sD^"
+
+
+MOST = 14                                               # names in a legend
 
 
 def style(rule):
@@ -31,9 +36,13 @@ def style(rule):
     """
     if rule in STYLE:
         return STYLE[rule]
+    for family in registry.FAMILIES.values():           # those that share a figure differ
+        if rule in family:
+            i = [name for name in family if name not in STYLE].index(rule)
+            return OTHERS[i % len(OTHERS)], DASHES[i % len(DASHES)], MARKS[i % len(MARKS)]
     name, key = rule.partition(":")[0], zlib.crc32(rule.encode())
     colour = STYLE[name][0] if name in STYLE else OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
-    return colour, ("-.", (0, (5, 1)), (0, (3, 1, 1, 1)))[key % 3], "<>pdH8"[key // 3 % 6]
+    return colour, DASHES[2 + key % 3], MARKS[key // 3 % 6]
 
 
 def pyplot():
@@ -59,8 +68,8 @@ def mean_and_spread(series):
     return means, spreads
 
 
-def curves(panels, path, title=""):
-    """Draw panels of curves side by side and write the figure to `path` (PNG).
+def curves(panels, path, title="", columns=None):
+    """Draw panels of curves side by side, or in so many columns, and write the figure to `path` (PNG).
 
     panels  list of dicts: title, xlabel, ylabel, series {rule: [curve of seed 0, curve of seed 1, ...]}, x (list),
             and perhaps ylim, names (False: no names at the ends of curves)
@@ -68,9 +77,13 @@ def curves(panels, path, title=""):
     plt = pyplot()
     with plt.rc_context({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
                          "grid.alpha": 0.25, "lines.linewidth": 2, "figure.constrained_layout.use": True}):
-        figure, axes = plt.subplots(1, len(panels), figsize=(7.2 * len(panels), 5.2), squeeze=False)
+        across = columns or len(panels)
+        down = -(-len(panels) // across)
+        figure, axes = plt.subplots(down, across, figsize=(7.2 * across, 5.2 * down), squeeze=False)
+        for unused in axes.flat[len(panels):]:
+            unused.set_axis_off()
         labels = []
-        for axis, panel in zip(axes[0], panels, strict=True):
+        for axis, panel in zip(axes.flat, panels, strict=False):
             ends = []
             for rule, series in panel["series"].items():
                 mean, spread = mean_and_spread(series)
@@ -88,10 +101,10 @@ def curves(panels, path, title=""):
                 axis.set_ylim(*panel["ylim"])
             labels.append((axis, ends if panel.get("names", True) else []))
         handles = {}
-        for axis in axes[0]:
+        for axis in axes.flat:
             drawn, names = axis.get_legend_handles_labels()
             handles |= dict(zip(names, drawn, strict=True))
-        if handles:
+        if handles and len(handles) <= MOST:            # of more, the names at the ends of curves must do
             figure.legend(handles.values(), handles.keys(), loc="outside lower center", frameon=False,
                           ncols=min(4 if len(panels) == 1 else 6, len(handles)))
         if title:

@@ -112,7 +112,7 @@ def cost(net, rule, loss, inputs, labels, optimiser=None):
 
 
 def held(net, rule, loss, inputs, labels, optimiser=None):
-    """Bytes that such a step holds at its fullest beyond what stands before it: activities, targets, sweeps, scratch."""
+    """Bytes that such a step holds at its fullest beyond what stands before it: activities, targets, scratch."""
     for _ in range(2):                                  # the second time: some scratch is made once and kept
         with tried(net, rule, loss, optimiser) as stepper, traced() as peak:
             step(net, rule, loss, stepper, inputs, labels)

@@ -32,7 +32,7 @@ def number(rule, name, x, least=-math.inf):
     if isinstance(x, bool) or not isinstance(x, numbers.Real) or not math.isfinite(x) or x < least:
         bound = "" if least == -math.inf else f" of at least {least}"
         raise SettingError(type(rule).__name__, f"{name} {x!r}", f"a finite number{bound}", "give one")
-    return x
+    return x.item() if hasattr(x, "item") else x        # one of NumPy's would make float64 of float32 arrays
 
 
 def outputs(net, rule):
@@ -45,12 +45,14 @@ def outputs(net, rule):
 
 
 def bare(chain):
-    """The stages, if none but the last has parameters behind its nonlinearity; else BuildError.
+    """The stages, if parameters stand nowhere but between a weighted layer and its nonlinearity; else BuildError.
 
-    For rules that find an error at the nonlinearity: it would not reach them."""
-    for stage in chain[:-1]:
-        for layer in stage.behind:
-            if layer.params():
-                raise BuildError(layer.path, f"a {type(layer).__name__} behind a nonlinearity", "none with parameters",
-                                 "put it before the nonlinearity, or use a rule that walks down")
+    For rules that find an error at the nonlinearity and take it to the weighted layer: others it would not reach."""
+    first = chain[0].layers
+    before = [(layer, "before the first weighted layer") for layer in first[:first.index(chain[0].layer)]]
+    behind = [(layer, "behind a nonlinearity") for stage in chain[:-1] for layer in stage.behind]
+    for layer, where in before + behind:
+        if layer.params():
+            raise BuildError(layer.path, f"a {type(layer).__name__} {where}", "none with parameters",
+                             "put it between a weighted layer and its nonlinearity, or use a rule that walks down")
     return chain

@@ -28,6 +28,7 @@ class DirectTargets(DirectFeedbackAlignment):
     """What the two share: the paper's law for B, centred if asked. A rule gives `signal(tape)`, and says what it is."""
 
     paper = "Frenkel, Lefebvre and Bol 2021"
+    home = {"optimiser": "adam", "lr": 1e-3, "decay": 0.0, "net_options": {"activation": "tanh"}}
 
     def __init__(self, center, hid_scale, form, residual, scale):
         super().__init__(form, residual, scale)

@@ -32,6 +32,7 @@ class IndirectFeedbackAlignment(Rule):
     paper = "Nokland 2016"
     keeps, learns_when = "B of the first hidden layer, fixed", "W every step"
     claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART, NEEDS_CHAIN})
+    home = {"optimiser": "adam", "lr": 1e-3, "decay": 0.0, "net_options": {"activation": "tanh"}}
 
     def __init__(self, carry="W"):
         super().__init__()

@@ -159,7 +159,7 @@ def whole(window, H, first, last):
 
 @pytest.mark.parametrize("name, kind", [pair for pair in PAIRS if pair[0] not in UNSPIED])
 def test_multiply_adds_are_those_of_the_products_made(name, kind, monkeypatch):
-    """In convolutions those rows of a kernel are made too that see nothing but padding, which the library leaves out."""
+    """With those rows of a kernel that see nothing but padding, which convolutions leave out."""
     monkeypatch.setattr(conv, "runs", whole)
     net, loss = KINDS[kind](1), loss_of(name)
     rule = registry.make(name).attach(net, 1)
@@ -454,8 +454,8 @@ def trained(build, name, optimise, loss=LOSS):
     rule, optimiser = registry.make(name).attach(net, 1), optimise(net.arena)
     rule.follow(optimiser)
     tape, optimiser.epoch = Tape(net, loss), 2
-    for step in range(2):
-        tape.begin(*batch(net, seed=step), seed=step).run(rule)
+    for seed in range(2):
+        tape.begin(*batch(net, seed=seed), seed=seed).run(rule)
         rule.assign(net, tape)
         optimiser.step()
         rule.learn(net, tape)

@@ -45,6 +45,36 @@ def adjoint_gradients(chain, s, error, steps, deltas=False):
     return found
 
 
+def step_by_step(layers, sigma, x, target, beta, free_steps, nudged_steps):
+    """{path: gradient} as it is written, for dense layers: from zero, T1 sweeps, T2 nudged by beta; against the free ones.
+
+    With several betas their mean, each against none: of (b, -b) it is the symmetric contrast.
+    """
+    N, L = x.shape[0] * x.shape[-1], len(layers)
+
+    def settle(s, beta, steps):
+        for _ in range(steps):
+            new = [x]
+            for i, layer in enumerate(layers, start=1):
+                v = layer.weight.value @ s[i - 1] + layer.bias.value
+                v = v + (layers[i].weight.value.T @ s[i + 1] if i < L else -beta * (s[i] - target))
+                new.append(sigma(v))
+            s = new
+        return s
+
+    zero = [x, *(np.zeros((len(x), layer.n_out, x.shape[-1])) for layer in layers)]
+    free, found = settle(zero, 0, free_steps), {}
+    for b in beta:
+        nudged = settle(free, b, nudged_steps)
+        for i, layer in enumerate(layers):
+            W, share = layer.weight.path, 1 / (b * N * len(beta))
+            dW = sum(free[i + 1][t] @ free[i][t].T - nudged[i + 1][t] @ nudged[i][t].T for t in range(len(x)))
+            db = (free[i + 1] - nudged[i + 1]).sum(axis=(0, 2))[:, None]
+            found[W] = found.get(W, 0) + share * dW
+            found[layer.bias.path] = found.get(layer.bias.path, 0) + share * db
+    return found
+
+
 def potential(chain, s, tape):
     """Phi = sum of <s_l, pool(W_l s_{l-1} + b_l)>."""
     again = tape.again()

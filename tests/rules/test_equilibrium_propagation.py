@@ -42,7 +42,13 @@ from nplearn.rules import (
 from nplearn.runs import Settings
 from nplearn.tape import Tape
 from nplearn.testing.trial import NETS, Trial, common_factor, differ, ready, residual_net
-from tests.oracles.equilibrium_propagation import adjoint_gradients, backward_steps, clipped_euler, potential
+from tests.oracles.equilibrium_propagation import (
+    adjoint_gradients,
+    backward_steps,
+    clipped_euler,
+    potential,
+    step_by_step,
+)
 from tests.rules.smoke import prototypes, trained
 
 N = 6
@@ -244,6 +250,18 @@ def errors(net, betas, reference=None, **options):
     return [error(of(net, beta=beta, **options), reference) for beta in betas]
 
 
+@pytest.mark.parametrize(("symmetric", "betas"), [(True, (0.3, -0.3)), (False, (0.3,))])
+@pytest.mark.parametrize(("free_steps", "nudged_steps"), [(1, 3), (2, 1), (5, 4)])
+def test_the_gradient_is_the_contrast_of_so_many_sweeps_from_zero_and_so_many_nudged_ones(free_steps, nudged_steps,
+                                                                                          symmetric, betas):
+    net = dense_net()
+    found = of(net, beta=0.3, free_steps=free_steps, nudged_steps=nudged_steps, symmetric=symmetric)
+    tape = passed(net, Backprop().attach(net))
+    wanted = step_by_step(weighted(net), lambda v: 1 / (1 + np.exp(-4 * (v - 0.5))), tape.input, tape.target, betas,
+                          free_steps, nudged_steps)
+    assert not differ(found, {path: g.reshape(found[path].shape) for path, g in wanted.items()}, 1e-11)
+
+
 def test_a_symmetric_nudge_is_wrong_by_the_square_of_beta():
     off = errors(dense_net(), (1e-1, 1e-2, 1e-3))
     assert off[1] < 1e-3 and off[0] / off[1] == pytest.approx(100, rel=0.1) == off[1] / off[2]
@@ -345,6 +363,17 @@ def test_separate_weights_that_get_the_same_contrast_become_the_forward_ones():
     c = common_factor(20, lambda *_: 0.05, lambda *_: 0.02, 0.9)
     for layer, D in before.items():
         assert abs(layer.weight.value - layer.feedback.matrix.value - c * D).max() <= 1e-12 * abs(D).max()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_path_of_two_steps_gets_the_contrast_that_w_gets(symmetric):
+    """dR = B' dW"""
+    net = dense_net()
+    rule = EquilibriumPropagation(ProductFeedbackAlignment(expand=2, path="direct"), symmetric=symmetric).attach(net)
+    rule.assign(net, passed(net, rule))
+    for layer in weighted(net):
+        wanted = layer.widen(layer.weight.grad, layer.feedback.lift)
+        assert abs(layer.feedback.lower.grad - wanted).max() <= 1e-11 * abs(wanted).max()
 
 
 # -- claims, refusals, options ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Matrix
-from nplearn.layers import Dense, Sequential, Tanh
+from nplearn.layers import BatchNorm, Dense, Sequential, Tanh
 from nplearn.losses import SoftmaxCrossEntropy
 from nplearn.optim import SGD
 from nplearn.rules import (
@@ -16,7 +16,9 @@ from nplearn.rules import (
     ProductFeedbackAlignment,
     Rule,
     UniformSignConcordant,
+    registry,
 )
+from nplearn.rules.checks import number
 from nplearn.tape import Tape
 from nplearn.testing import check_rule
 
@@ -108,3 +110,19 @@ def test_a_rule_whose_feedback_another_replaced_is_refused_by_name():
     net.build((4,))                                     # feedback of another build would not fit
     with pytest.raises(BuildError, match="attach it after"):
         second.assign(net, tape)
+
+
+def test_options_that_are_numbers_of_numpys_are_pythons_afterwards():
+    rule = registry.make("np")
+    for x in (np.float64(0.5), np.float32(0.5), 0.5):
+        assert type(number(rule, "sigma", x)) is float
+    assert type(number(rule, "sigma", np.int64(3))) is int
+
+
+@pytest.mark.parametrize("net, where", [
+    (Sequential(norm=BatchNorm(), fc1=Dense(5), act=Tanh(), fc2=Dense(3)), "before the first weighted layer"),
+    (Sequential(fc1=Dense(5), act=Tanh(), norm=BatchNorm(), fc2=Dense(3)), "behind a nonlinearity")])
+@pytest.mark.parametrize("rule", ["ifa", "pepita", "np", "forward-gradient"])
+def test_parameters_that_an_error_would_not_reach_are_refused(rule, net, where):
+    with pytest.raises(BuildError, match=f"norm: a BatchNorm {where}"):
+        registry.make(rule).attach(net.build(4))

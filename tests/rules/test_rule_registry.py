@@ -44,8 +44,10 @@ def installed(monkeypatch):
 
 
 def test_the_names_are_these_and_controls_come_last_when_asked_for():
-    ours = ["backprop", "fa", "dfa", "usf", "brsf", "frsf", "kp", "pfa", "pfa-o"]
-    assert registry.names()[:9] == ours and len(registry.names()) == len(registry.RULES)
+    ours = "backprop fa dfa drtp sdfa ifa usf brsf frsf kp pfa pfa-o wm ia sa aa ptf rf rf-sleep rf-exact ndi di sdi " \
+           "tp dtp sdtp ao-sdtp fw-dtp l-drl drl ddtp gait pc pc-fa pc-kp pc-rf fpa zil ep pred sim predsim pepita " \
+           "ff np forward-gradient burst gevb"
+    assert registry.names() == ours.split() == list(registry.RULES)
     assert registry.names(controls=True)[-2:] == ["frozen", "shuffled"] and "frozen" not in registry.names()
 
 
