@@ -7,9 +7,11 @@
 
 Weights start the same and batches come in the same order under every rule; only the feedback differs. Rules get the
 same learning rate under SGD, unless they were published to live elsewhere: such a rule brings its own optimiser, loss,
-nonlinearity or net (`home` on its page), and those that relax take fewer steps here than there (SHORT below). Rules
+nonlinearity or net (`home` on its page), and those that relax take fewer steps here than there (HERE below). Rules
 whose feedback learns with W's gradient (kp, pfa, pfa-o) get a high decay in the first epochs, as published, since it is
-the decay that makes their feedback forget its random start. Two controls stand beside the rules: hidden layers frozen,
+the decay that makes their feedback forget its random start. Those that mirror (wm, ia, sa, aa) get a quarter of --lr:
+they start as feedback alignment, whose loss jumps at 0.02, and would run apart before they have learned; and ia, sa, aa
+a thousand times their published constants, which are for a hundred times as many updates. Two controls stand beside the rules: hidden layers frozen,
 and backprop whose signal goes to the wrong samples. Written to --out: table.md, results.json (all histories, per
 layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
 """
@@ -34,10 +36,14 @@ from nplearn.runs import Settings, pick
 USUAL = "backprop,fa,dfa,usf,brsf,frsf,kp,pfa,pfa-o,frozen,shuffled"
 FORGETTING = {"decay": 0.1, "decay_steps": {2: 1e-3}}    # in the first two epochs, of rules whose feedback gets W's G
 FORGETFUL = "kp", "pfa", "pfa-o", "pc-kp"
+CALM = "wm", "ia", "sa", "aa"                           # at a quarter of --lr: see above
 HIDDEN = {"mlp": {"hidden": [256, 256]}, "ff": {"hidden": [256, 256]}, "vector": {"hidden": [128, 128]},
           "square": {"widths": [256, 256, 256]}}
-SHORT = {"ep": "free_steps=20,nudged_steps=6", "pc": "steps=10", "pc-fa": "steps=10", "pc-kp": "steps=10",
-         "pc-rf": "steps=10", "fpa": "steps=10", "di": "steps=30"}      # options of rules that relax, unless given
+HERE = {                                                # options of some rules, unless others are given
+    "ia": "amp=2,null=0.1,decay=1,noise=1", "sa": "decay=1,self_=2", "aa": "sparse=1,amp=2,noise=1",
+    "ep": "free_steps=20,nudged_steps=6", "pc": "steps=10", "pc-fa": "steps=10", "pc-kp": "steps=10", "pc-
+    rf": "steps=10", "fpa": "steps=10", "di": "steps=30"
+}
 
 OURS = ("done.json", "log.jsonl", "checkpoint.npz", "checkpoint.npz.previous")      # what a training's folder holds
 
@@ -46,8 +52,8 @@ def settings_for(rule, seed, options):
     """The settings of one training: the same for all rules, as far as they are not at home elsewhere."""
     name, home = rule.partition(":")[0], registry.make(rule).home
     net = options.net or home.get("net", "mlp")
-    own = {} if "lr" in home else {"lr": options.lr}
-    return Settings.for_rule(f"{rule}:{SHORT[rule]}" if rule in SHORT else rule, net=net, data=options.data,
+    own = {} if "lr" in home else {"lr": options.lr / 4 if name in CALM else options.lr}
+    return Settings.for_rule(f"{rule}:{HERE[rule]}" if rule in HERE else rule, net=net, data=options.data,
                              epochs=options.epochs, seed=seed, device=options.device,
                              net_options=HIDDEN.get(net, {}), **own, **(FORGETTING if name in FORGETFUL else {}))
 

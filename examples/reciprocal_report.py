@@ -270,7 +270,7 @@ def depth(found, out):
         text += [f"**{task}**", "", *rows(["rule", *names[:-1]], [
             [rule, *(spread([run[i] for run in runs]) for i in hidden)] for rule, runs in angles.items()])]
         panels.append({"title": task, "xlabel": "layer", "ylabel": "angle to backprop's update, degrees",
-                       "ticks": names[:-1], "ylim": (-3, 100), "names": True,
+                       "ticks": names[:-1], "ylim": (-3, 115), "names": True,
                        "lines": {rule: (list(hidden), [run[:-1] for run in runs])
                                  for rule, runs in angles.items()}})
     if panels:
@@ -381,8 +381,9 @@ def curvature(found, out):
     longest = max((r["looks"] for results in some.values() for r in results), key=len)
     losses = {rule: [[look["loss"] for look in r["looks"]] for r in results] for rule, results in some.items()}
     figure([{"xlabel": "updates", "ylabel": "training loss", "log": log, "names": True, "lines": {
-        rule: ([look["step"] + (log == "xy") for look in longest], curves) for rule, curves in losses.items()}}
-        for log in ("y", "xy")], os.path.join(out, "curvature.png"),
+        rule: ([look["step"] for look in longest[first:]], [curve[first:] for curve in curves])
+        for rule, curves in losses.items()}} for first, log in enumerate(("y", "xy"))],     # no 0 on a log axis
+        os.path.join(out, "curvature.png"),
         f"training loss by update, {ROBUST}, mean ± s.d. over seeds")
     return ["Loss on 2,000 training images, every 25 updates; each contender at the learning rate that the search "
             "found for it. -sgd is without momentum. In brackets: seeds that got there. If feedback through an inverse "
@@ -414,11 +415,13 @@ SECTIONS = {"Settings found": ("search", search), "Comparison": ("compare", comp
             "Dynamic inversion: the loop and its closed form": ("loop", loop)}
 
 
-def write_report(found, out):
+def write_report(found, out, caps):
     """report.md, figures and results.json from {cell: result or None}; returns a line on how much of it there is."""
     done = sum(result is not None for result in found.values())
     summary = f"{done} of {len(found)} trainings are finished"
+    capped = ", ".join(f"{name} {cap}" for name, cap in caps.items() if cap and cap != name)
     text = ["# Reciprocal (pseudoinverse) feedback", "",
+            *([f"**A run with caps, not the study itself: {capped}.**", ""] if capped else []),
             f"Made by `python examples/reciprocal_study.py`; {summary}. Rules are those of `python -m nplearn rules`: "
             f"{', '.join(COMPARED)}. Numbers are mean ± standard deviation over seeds. rf: V learns by one "
             f"recirculation after each update; rf-sleep: by {SLEEP} before the first and after every 50th; rf-exact: V "

@@ -199,7 +199,7 @@ def go(cells, options, folder):
     if not left:
         return stopped
     weight = {cell: seconds(cell, options.epochs, options.images) for cell in left}
-    bar = tqdm(total=round(sum(weight.values())), unit="s", dynamic_ncols=True, smoothing=0.05,
+    bar = tqdm(total=sum(weight.values()), unit="s", dynamic_ncols=True, smoothing=0.05,
                bar_format="{desc} {percentage:3.0f} %|{bar}| {elapsed} gone, {remaining} left {postfix}")
     pool = ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), initializer=alone)
     running, done = {}, 0
@@ -222,7 +222,7 @@ def go(cells, options, folder):
                 cell = running.pop(future)
                 folder.write(*future.result())
                 done += 1
-                bar.update(round(weight[cell]))
+                bar.update(weight[cell])
             bar.refresh()
     except BaseException:
         for process in multiprocessing.active_children():       # what is not finished is not kept
@@ -295,7 +295,7 @@ def main():
         every = plan(PARTS, some_of("task", options.tasks, TASKS), some_of("rule", options.rules, CONTENDERS),
                      options.seeds)
         found = {cell: folder.finished(cell, caps_of(options)) for cell in every}
-        print(write_report(found, options.out))
+        print(write_report(found, options.out, caps_of(options)))
         print(f"\nWritten to {options.out}: report.md, its figures, results.json")
 
 

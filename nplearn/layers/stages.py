@@ -20,7 +20,7 @@ class Stage(Sequential):
     layer       the weighted layer; the stage has its path
     activation  the nonlinearity behind it, or None
     linear      the stage without it                    tail    what stands behind the nonlinearity
-    front, behind  the layers before and after it, as lists
+    front, behind  the layers before and after the nonlinearity, as lists
     """
 
     def __init__(self, layers):

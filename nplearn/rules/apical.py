@@ -4,9 +4,13 @@
 """
 import numpy as np
 
+from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.feedback import Feedback
 from nplearn.params import Param
+
+MOVED = {"nothing": "", "q": "Q", "kp": "YQ"}           # what learns, by a rule's option `learns`
+GUARD = 1e-8                                            # the least rate of events that k is made for
 
 
 def rates(chain):
@@ -31,9 +35,14 @@ def events(stage, tape):
     return e
 
 
+def gain(stage, e):
+    """k = f'(a) / e, what a unit's apical potential is multiplied by; 0 where a ReLU is off."""
+    f = stage.activation
+    return (f.slope(e) if f else 1) / array_module(e).maximum(e, GUARD)
+
+
 class Apical(Feedback):
     """Carries a delta down as the difference of two rates; of a `stage`, by the settings of a `rule`.
-
     matrices  Y and Q, or None: then Y is the rule's scale times W of the moment, and Q cancels it
     """
 
@@ -76,10 +85,10 @@ class Apical(Feedback):
         return self.both(layer)[0]
 
     def params(self):
-        return {name: param for name, param in self.arrays().items() if name in self.rule.moved}
+        return {name: param for name, param in self.arrays().items() if name in MOVED[self.rule.learns]}
 
     def fixed(self):
-        return {name: param.value for name, param in self.arrays().items() if name not in self.rule.moved}
+        return {name: param.value for name, param in self.arrays().items() if name not in MOVED[self.rule.learns]}
 
     def arrays(self):
         return {} if self.Y is None else {"Y": self.Y, "Q": self.Q}

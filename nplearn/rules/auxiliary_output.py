@@ -3,12 +3,12 @@
 In SDTP all samples of a class send the same one-hot target down. Here the output layer has further units z beside the
 classes' o = softmax(a_L), with fixed random weights A from h_{L-1}; they enter the top inverse both times unchanged:
 
-    z       = tanh(A h_{L-1} + b)
+    z       = tanh(A h_{L-1})
     t_{L-1} = h_{L-1} + (g_L([one-hot, z]) - g_L([o, z]))       below that as in SDTP
     dV_L    of |g_L([softmax(f_L(z~)), z(z~)]) - h_{L-1}|^2 / 2,  z~ = h_{L-1} + sigma noise
 
 units   how many (512 in the paper); with 0 the rule is SDTP to the bit. The paper does not say which nonlinearity they
-        have; tanh is ours
+        have; tanh is ours, as are 64 units and A's law, that of the inverses
 sigma, schedule, optimiser as in `inverses`. Kept: the inverses, learned; A, in no arena that anything steps.
 Source: Bartunov et al. 2018, arXiv 1807.04587, section 4.
 """
@@ -41,13 +41,12 @@ class AuxiliaryOutput(TargetRule):
             raise BuildError(top.path, f"a last layer that is no plain Dense ({type(top).__name__})",
                              "one whose outputs auxiliary units can stand beside",
                              "end the net in a Dense, or use SimplifiedDifferenceTargetPropagation")
-        self.auxiliary = self.grown("auxiliary", [Dense(self.units), Tanh()], top.in_shape)
+        self.auxiliary = self.grown("auxiliary", [Dense(self.units, bias=False), Tanh()], top.in_shape)
         wide = Dense(top.n + self.units).build(top.in_shape, 0, self.net.dtype, self.net.device)
         return [Transposed(wide), *layers[1:]], wide.out_shape
 
     def fixed(self):
-        return {} if self.auxiliary is None else {
-            f"auxiliary.{name}": param.value for name, param in self.auxiliary.layers[0].params().items()}
+        return {"auxiliary.weight": self.auxiliary.layers[0].weight.value} if self.auxiliary else {}
 
     def beside(self, o, below):
         return join(o, self.auxiliary.forward(below)) if self.auxiliary else o

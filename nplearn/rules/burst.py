@@ -22,19 +22,13 @@ Pooling and the like, in front of the units or behind them, pass both rates down
 Kept: Y, Q, shaped like W. W learns every step, when all bursts have come down.
 Source: Greedy et al. 2022, NeurIPS 35, arXiv 2206.11769; kp, top, divided updates: its follow-up, BurstCCN-journal.
 """
-from functools import partial
-
-from nplearn.backend import array_module
 from nplearn.errors import SettingError
-from nplearn.layers import stages
+from nplearn.layers import Tanh, stages
 from nplearn.layers.base import whole
 from nplearn.optim import SGD
-from nplearn.rules.apical import Apical, events, rates
+from nplearn.rules.apical import MOVED, Apical, events, gain, rates
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import bare, number
-
-MOVED = {"nothing": "", "q": "Q", "kp": "YQ"}
-GUARD = 1e-8                                            # the least rate of events that k is made for
+from nplearn.rules.checks import bare, choice, number
 
 
 class Burst(Rule):
@@ -43,25 +37,21 @@ class Burst(Rule):
     keeps, learns_when = "Y and Q, fixed or learned", "W every step; Q or both with it, or Q in batches without teacher"
     claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART, NEEDS_CHAIN})
     home = {"net_options": {"activation": "sigmoid", "output": "sigmoid"}, "loss": "squared",
-            "optimiser": "adam", "lr": 1e-3, "decay": 0.0}
+            "optimiser": "adam", "lr": 1e-3, "decay": 0.0}      # ours; published: SGD at 0.1, W of gain 3.6
 
     def __init__(self, p_b=0.5, y="random", scale=0.5, q="cancel", learns="nothing", lr_q=1e-3, quiet=0, teaching=1.0,
                  top="linear", optimiser=None):
-        super().__init__(optimiser or (partial(SGD, lr=number(self, "lr_q", lr_q, 0)) if learns == "q" else None))
-        name, tied = type(self).__name__, y == "tied"
-        for option, value, known in (("y", y, ("random", "symmetric", "tied")), ("q", q, ("cancel", "random")),
-                                     ("learns", learns, MOVED), ("top", top, ("linear", "bounded"))):
-            if value not in known:
-                raise SettingError(name, f"{option} {value!r}", " or ".join(known), "choose one of these")
-        for option, value in ("p_b", p_b), ("scale", scale), ("teaching", teaching):
-            setattr(self, option, number(self, option, value))
-        self.y, self.q, self.learns, self.lr_q, self.top = y, q, learns, lr_q, top
-        self.quiet, self.moved = whole(name, "quiet", quiet, 0), MOVED[learns]
+        super().__init__(optimiser or ((lambda arena: SGD(arena, lr=lr_q)) if learns == "q" else None))
+        self.y = choice(self, "y", y, ("random", "symmetric", "tied"))
+        self.q, self.top = choice(self, "q", q, ("cancel", "random")), choice(self, "top", top, ("linear", "bounded"))
+        self.learns, self.quiet = choice(self, "learns", learns, MOVED), whole("Burst", "quiet", quiet, 0)
+        self.p_b, self.scale = number(self, "p_b", p_b), number(self, "scale", scale)
+        self.teaching, self.lr_q, tied = number(self, "teaching", teaching), number(self, "lr_q", lr_q, 0), y == "tied"
         if not 0 < p_b < 1 or teaching <= 0 or tied and (q, learns) != ("cancel", "nothing") or quiet and learns != "q":
-            raise SettingError(name, f"p_b {p_b}, teaching {teaching}, y {y}, q {q}, learns {learns}, quiet {quiet}",
+            raise SettingError("Burst", f"p_b {p_b}, teaching {teaching}, y {y}, q {q}, learns {learns}, quiet {quiet}",
                                "0 < p_b < 1, teaching above 0, a tied Y with a Q that cancels and nothing learned, "
                                "quiet batches where q is learned", "change them")
-        self.learned, self.drawn = bool(self.moved), "random" in (y, q)
+        self.learned, self.drawn = learns != "nothing", "random" in (y, q)
         self.claims = self.claims - ({NO_TRANSPORT} if tied else set()) - ({EXACT_TOP} if top == "bounded" else set())
 
     def prepare(self, net):
@@ -80,22 +70,20 @@ class Burst(Rule):
             top, -self.p_b * self.teaching * tape.count * tape.error, tape)
         for stage in reversed(hidden):
             u = self.down(stage, u, tape)
-        if self.learns == "kp":
-            for layer in self.layers:
-                tape.add(layer.feedback.Y, layer.weight.grad)
-                tape.add(layer.feedback.Q, self.p_b * layer.weight.grad)
+        for layer in self.layers if self.learns == "kp" else ():
+            tape.add(layer.feedback.Y, layer.weight.grad)
+            tape.add(layer.feedback.Q, self.p_b * layer.weight.grad)
 
     def down(self, stage, u, tape):
         """u at what a stage puts out -> u at what it takes in, and its gradients on the way."""
-        u, e, f = stage.tail.backward(u, tape), events(stage, tape), stage.activation
-        k = (f.slope(e) if f else 1) / array_module(e).maximum(e, GUARD)
-        d = (self.p_b * e - self.probability(k * u) * e) / (self.p_b * self.teaching * tape.count)
+        u, e = stage.tail.backward(u, tape), events(stage, tape)
+        d = (self.p_b * e - self.probability(gain(stage, e) * u) * e) / (self.p_b * self.teaching * tape.count)
         for layer in reversed(stage.front):
             d = layer.backward(d, tape)
         return d
 
     def probability(self, v):
-        return self.p_b * (1 + array_module(v).tanh(v / self.p_b))      # 2 p_b sigmoid(2 v / p_b)
+        return self.p_b * (1 + Tanh().f(v / self.p_b))      # 2 p_b sigmoid(2 v / p_b)
 
     def learn(self, net, tape):
         if not self.quiet:

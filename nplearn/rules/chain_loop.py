@@ -53,4 +53,6 @@ class ChainLoop:
     def slowest(self, gain, alpha):
         loop = np.poly([-1.0] * self.top + [-alpha])
         turn = to_host(side_by_side(self.factor(gain) * self.around(self.units))).astype(np.float64)
+        if not np.isfinite(turn).all():                 # of NaN the loss tells
+            return -np.inf
         return max(np.roots([*loop[:-1], loop[-1] - mu]).real.max() for mu in np.linalg.eigvals(turn))

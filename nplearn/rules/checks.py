@@ -35,6 +35,13 @@ def number(rule, name, x, least=-math.inf):
     return x.item() if hasattr(x, "item") else x        # one of NumPy's would make float64 of float32 arrays
 
 
+def choice(rule, name, x, known):
+    """x if it is one of `known`, else a SettingError that names the rule's option."""
+    if x not in known:
+        raise SettingError(type(rule).__name__, f"{name} {x!r}", " or ".join(map(str, known)), "choose one of these")
+    return x
+
+
 def outputs(net, rule):
     """K, how many numbers per sample the net puts out; BuildError where that is not one axis."""
     if len(net.out_shape) != 1:

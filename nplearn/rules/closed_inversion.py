@@ -3,16 +3,17 @@
     K = B (W B - alpha I)^-1  =  (B W - alpha I)^-1 B          the smaller system of the two; B = V'
     d_{l-1} = f'(a_{l-1}) K d_l
 
-For dense layers; inversion.py has alpha, start and clip. Computed once a batch, K' stands in W's place. A system of
-condition above 1e12 is refused at `attach` and every epoch. With V = -W it is pseudo-backprop (alpha = 0: the
-pseudoinverse of W), at the start only: V stays while W moves. Reads W and solves a system: a reference, not a model.
+For dense layers; inversion.py has alpha, start and clip. Computed once a batch, in float64, K' stands in W's place.
+A system of condition above 1e12 is refused at `attach` and every epoch. With V = -W it is pseudo-backprop (alpha = 0:
+the pseudoinverse of W), at the start only: V stays while W moves. Reads W and solves: a reference, not a model.
 Kept: V, fixed.
 Source: Podlaski and Machens 2020, NeurIPS, arXiv 2007.05112, whose figure on MNIST uses this form (alpha 0 and 0.01).
+alpha 0.1 is ours.
 """
 import numpy as np
 
 from nplearn.backend import array_module
-from nplearn.errors import BuildError
+from nplearn.errors import BuildError, TrainingError
 from nplearn.rules.base import NO_TRANSPORT
 from nplearn.rules.inversion import InversionRule, smaller
 
@@ -32,10 +33,15 @@ class ClosedInversion(InversionRule):
         return super().feedback(layer, rng)
 
     def settle(self, layer, d, V, shape):
-        return layer.adjoint(d, closed(layer.weight.value, V, self.alpha), shape)
+        try:
+            K = closed(layer.weight.value.astype("float64"), V.astype("float64"), self.alpha)
+        except np.linalg.LinAlgError as error:
+            raise TrainingError(layer.path, f"a singular system at alpha {self.alpha:g}", "one with a solution",
+                                "use a larger alpha") from error
+        return layer.adjoint(d, K.astype(d.dtype), shape)
 
-    def unfit(self, W, V):
-        condition = np.linalg.cond(system(W, V, self.alpha))
+    def unfit(self, W, V, alpha):
+        condition = np.linalg.cond(system(W, V, alpha))
         return "" if condition <= 1e12 else f"a system of condition {condition:.1g}"
 
 

@@ -12,7 +12,7 @@ inverses, g_L with them, take the noise away (r = h_{l-1}).
 
     t_L = one-hot label                                     l = L ... 2
 
-alpha   step of DTP. Published steps on a batch mean's gradient (Lee's 0.3277) are to be divided by the batch size
+alpha   step of DTP; 0.2 is ours. Lee's 0.3277 is on the gradient of a batch's mean: to be divided by the batch size
 init    of the inverses: "orthogonal" (Lee: all singular values 1, per position where nothing is shared) or "glorot"
 sigma, schedule, optimiser as in `inverses`. Kept: the inverses, learned.
 Source: Lee et al. 2015, arXiv 1412.7525; Bartunov et al. 2018, arXiv 1807.04587, sections 3 and 4.
@@ -44,7 +44,11 @@ class DifferenceTargetPropagation(TargetRule):
         self.alpha, self.init = number(self, "alpha", alpha, least=0), init
 
     def feedback(self, layer, rng):
-        return Transport() if layer is self.f[-1].layer else Cut()
+        if layer is not self.f[-1].layer:
+            return Cut()
+        last = Transport()
+        last.says = "(here, of the last: a step down the loss, by its own W)"
+        return last
 
     def top(self, h, down, tape):
         return {self.L - 1: h[-2] - self.alpha * tape.count * down}

@@ -19,11 +19,11 @@ Source: Nokland 2016, arXiv 1609.01596 (code dfa-torch); Sanfiz and Akrout 2021,
 from math import prod
 
 from nplearn.backend import memory_left
-from nplearn.errors import BuildError, SettingError
+from nplearn.errors import BuildError
 from nplearn.feedback import Broadcast, Cut, Transport
 from nplearn.layers import holders, residuals, weighted
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import number, outputs
+from nplearn.rules.checks import choice, number, outputs
 
 
 class DirectFeedbackAlignment(Rule):
@@ -35,11 +35,8 @@ class DirectFeedbackAlignment(Rule):
 
     def __init__(self, form="author", residual="biotorch", scale=None):
         super().__init__()
-        for name, value, known in (("form", form, ("author", "biotorch")),
-                                   ("residual", residual, ("biotorch", "pure", "block"))):
-            if value not in known:
-                raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
-        self.form, self.residual = form, residual
+        self.form = choice(self, "form", form, ("author", "biotorch"))
+        self.residual = choice(self, "residual", residual, ("biotorch", "pure", "block"))
         self.scale = scale if scale is None else number(self, "scale", scale, least=0)
         if residual == "block":                         # inside a block W carries
             self.claims = self.claims - {NO_TRANSPORT}

@@ -14,7 +14,7 @@ symmetric    False: s^+ against s^0, over beta N; its error is O(beta)         r
 through      feedback in W's place on the way down, a vector field without Phi; KolenPollack's B gets W's contrast
 T2 must exceed the depth, else low layers learn nothing. In float32 beta below 1e-2 loses digits. A tape gets the net's
 forward pass as well: a Probe compares with backprop in the feed-forward net. The defaults are ours; published are
-beta .1, T1 30, T2 10 (784-512-10) and .5, 250, 30, or with read-out 1, 250, 25 (four convolutions, CIFAR-10, symmetric).
+beta .1, T1 30, T2 10 (784-512-10) and .5, 250, 30, or with read-out 1, 250, 25 (4 convolutions, CIFAR-10, symmetric).
 
 Kept: nothing but what `through` keeps; no state outlives its batch. W learns once a batch, after all phases.
 Source: Scellier and Bengio 2017, Front. Comput. Neurosci. 11:24; these dynamics: Ernoult et al. 2019, NeurIPS 32;

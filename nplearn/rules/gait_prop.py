@@ -22,11 +22,11 @@ Source: Ahmad, van Gerven and Ambrogioni 2020, NeurIPS, arXiv 2006.06438, and it
 import numpy as np
 
 from nplearn.backend import array_module
-from nplearn.errors import BuildError, SettingError
+from nplearn.errors import BuildError
 from nplearn.feedback import Cut
 from nplearn.layers import stages
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, SAMPLES_APART, Rule
-from nplearn.rules.checks import bare, number
+from nplearn.rules.checks import bare, choice, number
 from nplearn.rules.exact_inverse import Inverse, inverse, invertible
 
 
@@ -39,10 +39,8 @@ class GaitProp(Rule):
 
     def __init__(self, form="difference", gamma=1e-3, orthogonality=0.1):
         super().__init__()
-        if form not in ("difference", "target", "plain"):
-            raise SettingError(type(self).__name__, f"form {form!r}", "difference or target or plain",
-                               "choose one of these")
-        self.form, self.gamma = form, number(self, "gamma", gamma, least=1e-12)
+        self.form = choice(self, "form", form, ("difference", "target", "plain"))
+        self.gamma = number(self, "gamma", gamma, least=1e-12)
         self.orthogonality = number(self, "orthogonality", orthogonality, least=0)
         if not orthogonality:
             self.claims = self.claims | {EXACT_TOP}

@@ -19,11 +19,10 @@ Source: Nokland 2016, arXiv 1609.01596; that W_l and not another matrix carries 
 from math import prod
 
 from nplearn.columns import batch_shape, over_channels
-from nplearn.errors import SettingError
 from nplearn.feedback import Cut
 from nplearn.layers import stages
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import bare, outputs
+from nplearn.rules.checks import bare, choice, outputs
 
 
 class IndirectFeedbackAlignment(Rule):
@@ -36,9 +35,7 @@ class IndirectFeedbackAlignment(Rule):
 
     def __init__(self, carry="W"):
         super().__init__()
-        if carry not in ("W", "B"):
-            raise SettingError(type(self).__name__, f"carry {carry!r}", "W or B", "choose one of these")
-        self.carry = carry
+        self.carry = choice(self, "carry", carry, ("W", "B"))
 
     def prepare(self, net):
         self.chain, self.B, self.carried, self.K = bare(stages(net)), None, {}, outputs(net, self)

@@ -5,10 +5,11 @@ that of h_{l-1}: the layer turned round with weights V_l of its own, then the no
 
     t_{l-1} = h_{l-1} + (g_l(t_l) - g_l(h_l))       the difference step: t_l = h_l gives t_{l-1} = h_{l-1} to the bit
     delta_l = f_l'(a_l) (h_l - t_l) / N             gradient of the mean of |h_l - t_l|^2 / 2, h_{l-1} and t_l held
-    delta_L                                         the task's own
+    delta_L                                         the task's own, unless a rule says otherwise
     dV_l    gradient of the mean of |g_l(f_l(z)) - r|^2 / 2,  z = h_{l-1} + sigma noise,  f_l(z) and r held;
-            r = z where the inverse preserves the noise, h_{l-1} where it takes it away
+            r = z where the inverse preserves the noise, h_{l-1} where it takes it away; noise N(0, 1), new every step
 
+sigma      0.1 is ours; published values lie between 0.06 and 0.37, tuned for each rule and net
 schedule   "alternating": an epoch of inverse steps with W held before each epoch of forward steps (off-line, `phase`)
            "parallel": the inverses' gradients are filled with W's and stepped after W     "both": one and the other
 Kept: V_l and biases, in an arena of the rule's own, under its own `optimiser` where one is given.
@@ -87,7 +88,7 @@ class TargetRule(Rule):
         """These layers as a net of the rule's own, built; its start depends on the seed and `path` alone."""
         g = Sequential(*layers)
         for layer in weighted(g):
-            layer.init, layer.has_bias = self.law, self.biased
+            layer.init, layer.has_bias = self.law, self.biased and layer.has_bias
         g.build(outside(shape), (self.seed, path), self.net.dtype, self.net.device)
         for layer in weighted(g):
             layer.path = path

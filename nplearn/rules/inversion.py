@@ -6,7 +6,8 @@
 
 alpha = 0: W rx = d, for any B whose loop is stable, where W has no more outputs than inputs; B says which such rx. With
 B = -W' it is reciprocal feedback of lam = alpha. V stays while W moves, so the loop may become unstable: rules examine
-the dense layers at `attach` and every epoch, and refuse. On maps nobody looks: the matrix would be too large.
+the dense layers at `attach` and every epoch, refuse, and say what alpha would do; alpha never moves by itself. On
+maps nobody looks: the matrix would be too large.
 
 start  "transpose": V = -W as it is at `attach` (one weight transport)   "random": by W's law, stable for large alpha
 clip   None, or the most that a sample's rx (of its own loss, without 1/N) may measure: the authors' regressions, 1
@@ -58,8 +59,8 @@ class InversionRule(Rule):
     def settle(self, layer, d, V, shape):
         """rx for the delta d."""
 
-    def unfit(self, W, V):
-        """What is wrong with the loop of a dense layer, in words, or ""; arrays on the host."""
+    def unfit(self, W, V, alpha):
+        """What is wrong with the loop of a dense layer, in words, or ""; arrays on the host, in float64."""
 
     def feedback(self, layer, rng):
         V = -layer.weight.value if self.start == "transpose" else layer.draw(rng)
@@ -67,9 +68,15 @@ class InversionRule(Rule):
         return Loop(V, self)
 
     def examine(self, layer, V, kind):
-        wrong = "" if layer.spatial else self.unfit(*(to_host(x).astype(np.float64) for x in (layer.weight.value, V)))
+        if layer.spatial:
+            return
+        W, V = (to_host(x).astype(np.float64) for x in (layer.weight.value, V))
+        wrong = np.isfinite(W).all() and self.unfit(W, V, self.alpha)       # of NaN the loss tells
         if wrong:
-            raise kind(layer.path, wrong, "a loop that settles", "use a larger alpha, or start='transpose'")
+            enough = (a for a in 0.01 * 2.0 ** np.arange(30) if a > self.alpha and not self.unfit(W, V, a))
+            advice = f"use a larger alpha: {next(enough, np.inf):.2g} would do now"
+            raise kind(layer.path, f"{wrong} at alpha {self.alpha:g}", "a loop that settles",
+                       advice if self.start == "transpose" else f"{advice}, or start='transpose'")
 
     def phase(self, net, batches):
         if batches.step and batches.step % batches.per_epoch == 0:

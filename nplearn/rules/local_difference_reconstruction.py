@@ -10,9 +10,11 @@ difference targets carry what backprop would.
 Linear layers: the mean gradient is -2 sigma^2 W' + 2 sigma^2 V (V as the map g), so V -> W'. A linear net with V = W
 has beta times backprop's deltas in every layer.
 
-beta, sigma (both noises)  as above       steps  K inverse steps a batch, one number for all layers
+beta   0.7 is theirs    sigma  of both noises, 0.1 is ours (0.08 to 0.4 theirs)
+steps  K inverse steps a batch, one number for all layers; 5 is ours (20 to 55 theirs)
 Kept: V_l and biases for l = 2 ... L, learned: K steps after each update of W, on a fresh pass of the batch with the
-weights as they now are, so that the next targets meet inverses of their own weights.
+weights as they now are. The paper takes them before the targets of the same batch: here too a batch's targets meet
+inverses of the weights that made its activities, but fitted on the batch before (and on none before the first).
 Source: Ernoult et al. 2022, arXiv 2201.13415, section 4; their lists of K, noise and rate per layer are not offered.
 """
 from nplearn.layers.base import whole

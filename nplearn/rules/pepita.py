@@ -22,11 +22,10 @@ from math import prod
 
 from nplearn.backend import stream
 from nplearn.columns import over_channels
-from nplearn.errors import SettingError
 from nplearn.feedback import Cut
 from nplearn.layers import activities, stages
 from nplearn.rules.base import NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import bare, number, outputs
+from nplearn.rules.checks import bare, choice, number, outputs
 
 POSITIONS = {"mean": 1, "root": 0.5, "sum": 0}
 
@@ -40,10 +39,9 @@ class Pepita(Rule):
 
     def __init__(self, scale=0.05, out_error="second", positions="mean"):
         super().__init__()
-        for name, value, known in (("out_error", out_error, ("first", "second")), ("positions", positions, POSITIONS)):
-            if value not in known:
-                raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
-        self.scale, self.out_error, self.positions = number(self, "scale", scale, least=0), out_error, positions
+        self.scale = number(self, "scale", scale, least=0)
+        self.out_error = choice(self, "out_error", out_error, ("first", "second"))
+        self.positions = choice(self, "positions", positions, POSITIONS)
 
     def prepare(self, net):
         self.chain, n = bare(stages(net)), prod(net.in_shape)

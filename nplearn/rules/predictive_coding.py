@@ -11,8 +11,8 @@ all nodes go down the energy at once, T times, everything recomputed each time:
 
 and the weights then get  dW_l = -outer(v_{l-1}, D_l eps_l) / (beta N).  In code e = -eps: it goes down as deltas do.
 
-beta  1 under squared error is the clamp v_L = y of Whittington and Bogacz. Once settled, as beta -> 0 the gradient tends
-      to that of backprop, with an error of O(beta); at beta = 1 it does not, however small the error: that is
+beta  1 under squared error is the clamp v_L = y of Whittington and Bogacz. Once settled, as beta -> 0 the gradient
+      tends to that of backprop, with an error of O(beta); at beta = 1 it does not, however small the error: that is
       preconditioned. In float32 rounding adds about 1e-7 / beta to it.
 gamma F falls while gamma < 2 / (largest curvature of F): .3 held in tests, .5 did not. With W' replaced by another
       matrix (`through`) there is no F, and a random one can be unstable for any gamma; with the pseudoinverse of every

@@ -24,7 +24,7 @@ from nplearn.errors import SettingError
 from nplearn.feedback import Product
 from nplearn.layers.initial import orthogonal
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 
 
 class ProductFeedbackAlignment(Rule):
@@ -36,11 +36,9 @@ class ProductFeedbackAlignment(Rule):
 
     def __init__(self, expand=10, density=1.0, lift="random", lower="random", path="auto", batch=128, optimiser=None):
         super().__init__(optimiser)
-        for name, value, known in (("lift", lift, ("random", "orthogonal", "identity")),
-                                   ("lower", lower, ("random", "aligned")),
-                                   ("path", path, ("auto", "direct", "collapsed"))):
-            if value not in known:
-                raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(known), "choose one of these")
+        choice(self, "lift", lift, ("random", "orthogonal", "identity"))
+        choice(self, "lower", lower, ("random", "aligned"))
+        choice(self, "path", path, ("auto", "direct", "collapsed"))
         for name, value, least in (("expand", expand, 1), ("density", density, 0), ("batch", batch, 1)):
             number(self, name, value, least)
         if (lift == "identity" and expand != 1) or not 0 < density <= 1 or (lift != "random" and density < 1):

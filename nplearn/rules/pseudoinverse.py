@@ -7,7 +7,8 @@ Where B = W' (W W' + lam I)^-1, lam leads from the pseudoinverse (0) to W' / lam
 
 rescale  "none"      s = 1
          "match"     s = |W| / |V|, Frobenius norms of the maps: the rms gain of white errors is that of W'. W enters
-                     by |W|^2 alone (`power`), which recirculation measures by activity
+                     by |W|^2 alone (`power`), which recirculation measures by activity. White errors stand for those of
+         a batch: so nothing runs along from step to step, and no sample's error depends on another's
          "preserve"  each sample's e gets the norm of its d        "clip"  at most `most` times that
 gate     "multiply"; "none": d = e; "divide": d = e / max(f', 0.1), Newton's step. The nonlinearity below multiplies by
          f' under every rule, so here e is divided by f' or by f' max(f', 0.1) beforehand, f' taken from its output,
@@ -37,8 +38,9 @@ class Inverse(Feedback):
     says = "a learned inverse of W"
 
     def __init__(self, V, uses, rule, below):
-        self.matrix, self.power = Param(V), Param(array_module(V).zeros(1, V.dtype))
         self.uses, self.rescale, self.most, self.gate, self.below = uses, rule.rescale, rule.most, rule.gate, below
+        self.matrix, self.power = Param(V), Param(array_module(V).zeros(1, V.dtype))
+        self.power.value[...] = self.squared(V)         # till W's is known: V as it starts
 
     def effective(self, layer):
         V = self.matrix.value

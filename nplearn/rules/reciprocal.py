@@ -3,9 +3,9 @@
     V <- V + eta (outer(E, Y) / (R uses) - lam V)       Y = apply(X, W),  E = X - adjoint(Y, V),  X the drive
     e_l = s_l adjoint(d_l, V_l)                         see pseudoinverse.py for rescale, most and gate
 
-From V = 0 the first step under white drive is V = eta W: with "match" RF starts as backprop, W copied by activity
-alone, and turns from there to the inverse; where the rows of W are orthogonal that is W still. On convolutions and
-locally connected layers V becomes the best inverse of their own kind, a whitened transpose.
+From V = 0, when nothing comes down yet, the first step under white drive is V = eta W: with "match" RF starts as
+backprop, W copied by activity alone, and turns from there to the inverse; where the rows of W are orthogonal that is W
+still. On convolutions and locally connected layers V becomes the best inverse of their own kind, a whitened transpose.
 
 steps  recirculations after every update ("rf")
 sleep  recirculations before the first update and after every `wake`-th, off-line ("rf-sleep", with steps=0)
@@ -14,7 +14,7 @@ eta    None: 1 / (s^2 + lam), half the bound of stability, s the largest singula
 lam    of the Tikhonov inverse, a share of mean s^2; with relative=False lam itself
 drive  "basis", "white" or "activity"; rows: R, None for one per input as long as that makes a million numbers at most
 start  of V: "zero", or "random" by W's law; where W has more outputs than inputs and lam = 0, it keeps a part for ever
-Kept: V and |W|^2. Their optimiser is plain SGD of rate 1, as eta is in the gradient; `optimiser` gives another.
+Kept: V and |W|^2. V's optimiser is plain SGD of rate 1, as eta is in the gradient; `optimiser` gives another.
 Source: ICLR 2025 submission on pseudoinverse feedback; Hinton and McClelland 1988, NIPS.
 """
 from nplearn.backend import stream
@@ -37,8 +37,12 @@ class Reciprocal(PseudoinverseRule):
                                    ("start", start, ("zero", "random"))):
             if value not in known:
                 raise SettingError("Reciprocal", f"{name} {value!r}", " or ".join(known), "choose one of these")
-        for name, value, least in (("steps", steps, 0), ("sleep", sleep, 0), ("wake", wake, 1), ("rows", rows or 1, 1)):
+        for name, value, least in (("steps", steps, 0), ("sleep", sleep, 0), ("wake", wake, 1),
+                                   ("rows", 1 if rows is None else rows, 1)):
             whole("Reciprocal", name, value, least)
+        if start == "zero" and not (steps or sleep):
+            raise SettingError("Reciprocal", "steps 0 and sleep 0, from zero", "a V that may move, or is drawn",
+                               "give steps, sleep or start='random'")
         self.steps, self.sleep, self.wake, self.rows = steps, sleep, wake, rows
         self.eta = eta if eta is None else number(self, "eta", eta, least=0)
         self.drive, self.start, self.drawn = drive, start, start == "random"
@@ -55,13 +59,16 @@ class Reciprocal(PseudoinverseRule):
 
     def recirculate(self, rng, tape):
         """One step of every layer's V; the layers do not meet."""
+        found = {}
         for layer in self.layers:
             given, drive = layer.feedback, self.drives[layer]
             V, power = given.matrix, given.power
-            step, squared = recirculate(layer, V.value, drive(rng(layer), tape), drive.start, given.uses, self.eta,
+            step, found[power] = recirculate(layer, V.value, drive(rng(layer), tape), drive.start, given.uses, self.eta,
                                         self.lam, self.relative)
-            V.grad[...], power.grad[...] = -step, power.value - squared
+            V.grad[...], power.grad[...] = -step, 0
         super().learn(self.net, tape)
+        for power, squared in found.items():            # measured, not stepped: whatever the optimiser is
+            power.value[...] = squared
 
     def driving(self, tape):
         """The pass whose activity drives, with the weights as they are now; other drives need none."""

@@ -7,15 +7,19 @@ refresh  V is computed at `attach` and after every `refresh`-th update; 0: never
          relative error is about 1.7 times the relative change of W
 lam      a share of mean s^2 (singular values of W); with relative=False lam itself
 
-Dense layers only: the best inverse of a convolution's own kind is what "rf" learns. Transports weights.
+Dense layers only: the best inverse of a convolution's own kind is what "rf" learns. Transports weights at `attach` and
+at every refresh. Computed in float64.
 Kept: V and |W|^2.
 Source: Tikhonov's inverse is where recirculation ends (ICLR 2025 submission on pseudoinverse feedback).
 """
+import numpy as np
+
 from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.layers.base import whole
 from nplearn.rules.base import NO_TRANSPORT
 from nplearn.rules.pseudoinverse import PseudoinverseRule
+from nplearn.rules.recirculation import nonzero
 
 
 class ReciprocalOracle(PseudoinverseRule):
@@ -26,7 +30,7 @@ class ReciprocalOracle(PseudoinverseRule):
     def __init__(self, lam=0.1, relative=True, refresh=1, rescale="match", most=1.0, gate="multiply"):
         super().__init__(lam, relative, rescale, most, gate)
         self.refresh = whole("ReciprocalOracle", "refresh", refresh, 0)
-        self.claims -= {NO_TRANSPORT}
+        self.claims -= {NO_TRANSPORT} if refresh else set()
 
     def feedback(self, layer, rng):
         if layer.spatial:
@@ -37,15 +41,26 @@ class ReciprocalOracle(PseudoinverseRule):
         return given
 
     def invert(self, layer, given):
-        W = layer.weight.value
-        given.power.value[...] = (W * W).sum()
-        lam = self.lam * given.power.value / min(W.shape) if self.relative else self.lam
-        given.matrix.value[...] = tikhonov(W, lam) if self.lam else array_module(W).linalg.pinv(W, 1e-12).T
+        xp, W = array_module(layer.weight.value), layer.weight.value.astype("float64")
+        squared = (W * W).sum()
+        lam = self.lam * squared / min(W.shape) if self.relative else self.lam
+        given.power.value[...] = squared
+        try:
+            given.matrix.value[...] = tikhonov(W, nonzero(lam)) if self.lam else xp.linalg.pinv(W, 1e-12).T
+        except np.linalg.LinAlgError:                   # NumPy finds none of a W of NaN: the loss tells
+            given.matrix.value[...] = np.nan
 
     def follow(self, optimiser):
         self.clock = optimiser                          # V is computed, not stepped
 
+    def prepare(self, net):
+        super().prepare(net)
+        self.clock = None
+
     def learn(self, net, tape):
+        if self.refresh and self.clock is None:
+            raise BuildError("ReciprocalOracle", "no optimiser to count the updates", "one",
+                             "call rule.follow(optimiser) after rule.attach(net, seed)")
         if self.refresh and self.clock.steps % self.refresh == 0:
             for layer in self.layers:
                 self.invert(layer, layer.feedback)

@@ -5,8 +5,8 @@
 
 White drive, E[x x'] = I, leads to the Tikhonov inverse B = W' (W W' + lam I)^-1, at 1 - eta (s^2 + lam) per step for a
 singular value s: stable while eta < 2 / (s^2 + lam) for the largest. On convolutions and locally connected layers it
-leads to the best map of their kind, min |I - B W|^2 + lam |B|^2, with the same bound because of `uses`. Other drives,
-of covariance C, lead to C W' (W C W' + lam I)^-1.
+leads to the best map of their kind, min |I - B W|^2 + lam |B|^2, with the same bound because of `uses`. Other drives
+lead to C W' (W C W' + lam I)^-1 with C = E[x x'], the mean's share in it.
 
 drive  "basis"     one unit active at a time, sqrt(inputs) high: exactly white when all of them are, so without noise;
                    fewer than all are drawn anew each time, and V keeps a noise floor, the higher the fewer
@@ -48,7 +48,7 @@ class Drive:
 
 def recirculate(layer, V, X, start, uses=1, eta=None, lam=0.1, relative=True):
     """(dV, |W|^2 as far as X is white); eta=None: 1 / (s^2 + lam) with s^2 the largest eigenvalue of Y Y' / R, by power
-    iteration from `start`. Relative lam is a share of mean s^2 = |W|^2 / min(inputs, outputs)."""
+    iteration from `start`. Relative lam is a share of |Y|^2 / (R min(inputs, outputs)): mean s^2 where X is white."""
     R, n, m = count(X), prod(layer.in_shape), prod(layer.out_shape)
     Y = layer.apply(X, layer.weight.value)
     E = X - layer.adjoint(Y, V, X.shape)

@@ -51,7 +51,7 @@ class Relaxation(Rule):
         layer.feedback.collect(layer, d, x, tape)
 
     def read_out(self, stage, e, sweep, tape):
-        """The same from the error e at the end of a stage: delta = f'(a) e; and those of what stands below the lowest."""
+        """The same from the error e at the end of a stage: delta = f'(a) e; and those of what is below the lowest."""
         layer, walk = stage.layer, sweep.walk(records=False)
         delta = chain_of(above(stage)).backward(e, walk)
         tape.record(layer, delta)

@@ -19,8 +19,8 @@ B = -W' as it is at `attach` (one weight transport), and g follows W: the gain o
 four, 0.56 for five. W moves and B stays: the loop without f is examined at `attach` and every epoch, and refused if it
 diverges. With leak, and as B starts, r_1 is the Tikhonov inverse of lam = alpha / g.
 Kept: B, fixed.
-Source: Podlaski and Machens 2020, NeurIPS, arXiv 2007.05112 (two weights in the loop, g = 1, tanh). g, longer loops
-and layers other than dense are ours.
+Source: Podlaski and Machens 2020, NeurIPS, arXiv 2007.05112 (two weights in the loop, g = 1, tanh). g, longer loops,
+layers other than dense and the defaults are ours.
 """
 from nplearn.backend import array_module
 from nplearn.columns import batch_shape
@@ -88,7 +88,7 @@ class SingleLoopInversion(Rule):
         worst = self.loop.slowest(self.gain, self.alpha)
         if worst > 1e-9:
             raise kind("SingleLoopInversion", f"a loop with an eigenvalue of real part {worst:.2g}",
-                       "a loop that settles", "use a smaller gain or a larger alpha")
+                       "a loop that settles", f"use a gain below {self.gain:g} or an alpha above {self.alpha:g}")
 
     def phase(self, net, batches):
         if batches.step and batches.step % batches.per_epoch == 0:

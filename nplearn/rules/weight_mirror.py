@@ -26,7 +26,7 @@ from nplearn.feedback import Matrix
 from nplearn.layers import ReLU, Sigmoid, Tanh
 from nplearn.layers.base import whole
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 
 UNITS = {"linear": lambda a: a, "relu": ReLU().f, "tanh": Tanh().f, "sigmoid": Sigmoid().f}
 
@@ -41,10 +41,10 @@ class WeightMirror(Rule):
     def __init__(self, rate=0.01, amp=0.1, samples=128, unit="linear", centre=True, growth="decay", decay=None,
                  tap_normalise=True, warm=None, every=1):
         super().__init__()
-        for name, value, known in (("unit", unit, tuple(UNITS)), ("growth", growth, ("none", "decay", "renorm")),
-                                   ("centre", centre, (True, False)), ("tap_normalise", tap_normalise, (True, False))):
-            if value not in known:
-                raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(map(str, known)), "choose one")
+        choice(self, "unit", unit, UNITS)
+        choice(self, "growth", growth, ("none", "decay", "renorm"))
+        choice(self, "centre", centre, (True, False))
+        choice(self, "tap_normalise", tap_normalise, (True, False))
         self.rate, self.amp = number(self, "rate", rate, 0), number(self, "amp", amp, 0)
         self.samples, self.every = whole("WeightMirror", "samples", samples), whole("WeightMirror", "every", every)
         self.warm = warm if warm is None else whole("WeightMirror", "warm", warm, 0)

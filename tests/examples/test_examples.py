@@ -44,9 +44,10 @@ def is_picture(path):
 
 
 def results(folder):
-    """The runs of results.json, without what a clock said."""
+    """The runs of results.json, without what a clock said, or a count of the process's memory."""
     runs = json.loads((folder / "results.json").read_text())["runs"]
     for one in runs:
+        assert one["cost"].pop("held") > 0
         for record in one["history"]:
             record.pop("step_ms", None)
     return runs
@@ -89,7 +90,7 @@ def test_compare_rules_prints_and_writes_the_table_best_first(compared):
     done, out = compared
     assert done.returncode == 0 and (out / "table.md").read_text().strip() in done.stdout
     header, rule, *rows = (out / "table.md").read_text().splitlines()
-    assert cells(header)[:2] == ["rule", "test accuracy, %"] and len(cells(header)) == 7 and set(rule) <= set("|-")
+    assert cells(header)[:2] == ["rule", "test accuracy, %"] and len(cells(header)) == 9 and set(rule) <= set("|-")
     table = {cells(row)[0]: cells(row)[1:] for row in rows}
     assert len(rows) == 3 and table.keys() == {"backprop", "pfa-o", "frozen (control)"}, "one named twice is run once"
     accuracies = [float(cells(row)[1]) for row in rows]
@@ -148,7 +149,7 @@ def test_ctrl_c_leaves_what_is_finished_and_resume_completes_to_the_same(compare
     assert is_picture(out / "accuracy.png") and is_picture(out / "angles.png") and (out / "table.md").exists()
     done = subprocess.run([python, *argv, "--resume"], capture_output=True, text=True, env=env)
     assert done.returncode == 0 and results(out) == results(compared[1])
-    wanted, found = ([cells(line)[:5] for line in (folder / "table.md").read_text().splitlines()]
+    wanted, found = ([cells(line)[:6] for line in (folder / "table.md").read_text().splitlines()]
                      for folder in (compared[1], out))
     assert found == wanted
     other = subprocess.run([python, *argv, "--resume", "--lr", "0.1"], capture_output=True, text=True, env=env)
@@ -192,8 +193,24 @@ def test_the_table_stands_without_times_and_without_backprop():
     compare = module("compare_rules")
     layers = [{"gradient_angle": 80.0, "weight_angle": 90.0, "norm_ratio": 1.0, "sends": True}] * 2
     history = [{"layers": layers, "test_accuracy": 0.1}, {"layers": layers, "test_accuracy": 0.5, "step_ms": None}]
-    text = compare.table({"fa": [{"history": history, "memory": 2**20}] * 2})
-    assert cells(text.splitlines()[2]) == ["fa", "50.0 ± 0.0", "80.0 ± 0.0", "90.0 ± 0.0", "1.00 ± 0.00", "-", "1.0"]
+    cost = {"multiply_adds": 300, "parameters": 2600, "held": 50}
+    text = compare.table({"fa": [{"history": history, "cost": cost}] * 2})
+    assert cells(text.splitlines()[2]) == ["fa", "50.0 ± 0.0", "80.0 ± 0.0", "90.0 ± 0.0", "1.00 ± 0.00", "-", "-", "3",
+                                           "-"]
+    both = compare.table({"fa": [{"history": history, "cost": cost}],
+                          "backprop": [{"history": history, "cost": {"multiply_adds": 200, "held": 100}}]})
+    assert cells(both.splitlines()[2])[5:] == ["1.50", "-", "3", "0.50"]
+
+
+def test_a_rule_that_is_at_home_elsewhere_brings_what_it_needs_and_its_options():
+    compare = module("compare_rules")
+    options = type("Options", (), {"net": None, "data": "mnist5k", "epochs": 3, "lr": 0.02, "device": "cpu"})
+    tp, gevb, ep = (compare.settings_for(rule, 0, options) for rule in ("tp", "gevb", "ep"))
+    assert (tp.net, tp.optimiser, tp.lr) == ("mlp", "adam", 1e-3)
+    assert tp.net_options == {"activation": "tanh", "hidden": [256, 256]} and gevb.net == "vector"
+    assert ep.rule == "ep:free_steps=20,nudged_steps=6"
+    assert compare.settings_for("ep:free_steps=5", 0, options).rule == "ep:free_steps=5"
+    assert compare.settings_for("fa", 0, options).lr == 0.02
 
 
 def test_settings_of_a_comparison_differ_in_the_decay_of_learned_feedback_alone():

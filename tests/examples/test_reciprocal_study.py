@@ -51,7 +51,7 @@ def test_a_finished_cell_is_not_run_again_and_the_report_says_what_is_missing(tm
     before = written(tmp_path)
     assert len(before) == 2 * 6 + 2
     report = (tmp_path / "report.md").read_text()
-    assert "14 of 22 trainings are finished" in report
+    assert "14 of 22 trainings are finished" in report and "epochs 1, images 200, mnist mnist5k" in report
     assert "- stale, mnist-pyramid, rf-exact: 5" in report and "compare, mnist-pyramid, rf-exact: 1" not in report
     assert "Nothing of `stale` is finished." in report and "| rf-exact | 1 |" in report
     assert is_picture(tmp_path / "compare-mnist-pyramid.png") and is_picture(tmp_path / "depth.png")

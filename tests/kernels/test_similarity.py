@@ -87,6 +87,22 @@ def test_a_sample_without_spread_is_like_nothing_and_gets_no_gradient(shape, dty
     assert not rows(dz)[[2, 4]].any() and rows(dz)[[0, 1, 3, 5]].any() and np.isfinite(dz).all()
 
 
+@pytest.mark.parametrize("length, driven", [(1e-7, False), (1e-5, True)])
+def test_a_sample_whose_spread_is_rounding_counts_as_dead(length, driven):
+    """Its gradient would be one over that spread: the same direction, a million times as long."""
+    z = noise(0, (6, 7))
+    centred = z[2] - z[2].mean()
+    z[2] = length * centred / np.linalg.norm(centred)
+    dz = rows(mismatch(columns(z, 3), hot(np.arange(6) % 2, 2, 3))[1])
+    assert dz[2].any() == driven and dz[1].any()
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 4, 5)])
+def test_a_batch_of_one_sample_is_like_itself_and_teaches_nothing(shape):
+    values, dz = mismatch(columns(noise(0, (1, *shape))), hot([1], 3))
+    assert values.shape == (1, 1) and values[0, 0] < 1e-13 and abs(dz).max() < 1e-6
+
+
 def test_one_channel_that_does_not_vary_gets_no_gradient_and_the_others_theirs():
     z = noise(0, (6, 3, 4, 5))
     z[1, :, :, 2] = 1.5

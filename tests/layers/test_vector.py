@@ -90,6 +90,11 @@ def test_a_gates_signs_are_drawn_in_pairs_from_the_nets_seed():
     assert set(one.ravel()) == {-1, 1} and np.array_equal(one[:, ::2], -one[:, 1::2])
 
 
+def test_each_gate_of_a_net_has_signs_of_its_own():
+    net = vector(K, (8, 8)).build(7, 1, np.float64)
+    assert not np.array_equal(*(layer.t for layer in net.layers if isinstance(layer, Gate)))
+
+
 def test_a_vector_on_the_border_passes():
     net = Gate(K).build(2 * K, 1, np.float64)
     x = np.zeros((1, 2 * K))

@@ -46,9 +46,9 @@ def adjoint_gradients(chain, s, error, steps, deltas=False):
 
 
 def step_by_step(layers, sigma, x, target, beta, free_steps, nudged_steps):
-    """{path: gradient} as it is written, for dense layers: from zero, T1 sweeps, T2 nudged by beta; against the free ones.
+    """{path: gradient} as it is written, for dense layers: from zero, T1 sweeps, T2 nudged by beta, free less nudged.
 
-    With several betas their mean, each against none: of (b, -b) it is the symmetric contrast.
+    With several betas their mean: of (b, -b) it is the symmetric contrast.
     """
     N, L = x.shape[0] * x.shape[-1], len(layers)
 

@@ -375,6 +375,15 @@ def test_y_starts_as_told_and_q_with_it():
     assert abs(np.corrcoef(Y.ravel(), Q.ravel())[0, 1]) < 0.2 and Q.std() == pytest.approx(0.5, rel=0.1)
 
 
+def test_exact_feedback_is_w_with_a_q_that_cancels_it():
+    net = sigmoid_net(1)
+    rule = Burst(p_b=0.3, q="random").attach(net, 2)
+    for layer in rule.layers:
+        assert layer.feedback.become_exact(layer)
+        assert np.array_equal(layer.feedback.Y.value, layer.weight.value)
+        assert np.array_equal(layer.feedback.Q.value, 0.3 * layer.weight.value)
+
+
 def test_what_is_learned_and_claimed_depends_on_the_options():
     assert not Burst().learned and Burst(learns="q").learned and Burst(learns="kp").learned
     assert NO_TRANSPORT in Burst(y="symmetric").claims and NO_TRANSPORT not in Burst(y="tied").claims

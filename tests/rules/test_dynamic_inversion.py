@@ -124,6 +124,7 @@ def test_the_start_is_transposed_once_and_stays():
         W = layer.weight.value
         return relative(closed(W, V, 0.0), np.linalg.pinv(W).T)
     assert np.array_equal(V, -start) and apart() < 1e-10
+    assert np.array_equal(layer.feedback.effective(layer), start)       # what angles to W are measured of
     for step in range(20):
         trial.step(step)
     assert layer.feedback.matrix is V and np.array_equal(V, -start) and apart() > 1e-3
@@ -193,8 +194,11 @@ def test_feedback_of_the_wrong_sign_diverges_and_is_refused():
         layer.feedback.matrix *= -1
     class Due:
         step, per_epoch = 6, 3
-    with pytest.raises(TrainingError, match="fc2: a loop with an eigenvalue of real part .* larger alpha"):
+    with pytest.raises(TrainingError, match="fc2: a loop with .* at alpha 0.1; .* larger alpha") as told:
         rule.phase(rule.net, Due)
+    enough = float(str(told.value).partition("larger alpha: ")[2].split()[0])       # of 0.01, 0.02, 0.04 ... the least
+    W, V = rule.layers[0].weight.value, rule.layers[0].feedback.matrix
+    assert slowest(W, V, enough) <= 1e-9 < slowest(W, V, enough / 2) and enough > 0.1
     Due.step = 7
     rule.phase(rule.net, Due)
     with pytest.raises(BuildError, match="fc2: a loop with an eigenvalue of real part"):
@@ -219,6 +223,43 @@ def test_a_singular_system_is_refused(shape):
         step, per_epoch = 3, 3
     with pytest.raises(TrainingError, match="high: a system of condition"):
         rule.phase(rule.net, Due)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_closed_form_is_computed_in_double_precision(shape):
+    """Condition 1e8, which float32 cannot solve and the check lets pass."""
+    m, n = shape
+    W = spectrum(m, n, low=1e-4, high=1.0).astype(np.float32)
+    net = Sequential(low=Dense(n), high=Dense(m)).build(3, 0, np.float32)
+    net.layers[1].weight.value[...] = W
+    rule = ClosedInversion(alpha=0).attach(net)
+    d = deltas(m).astype(np.float32)[None]
+    found = rule.settle(net.layers[1], d, rule.layers[0].feedback.matrix, (1, n, 5))
+    assert found.dtype == np.float32 and relative(found[0], np.linalg.pinv(W.astype(float)) @ d[0]) < 1e-5
+
+
+def test_a_system_that_turns_singular_within_an_epoch_is_named():
+    trial = Trial(dense_net, lambda: ClosedInversion(alpha=0))
+    weighted(trial.net)[1].weight.value[...] = 0
+    trial.run()
+    with pytest.raises(TrainingError, match="fc2: a singular system at alpha 0"):
+        trial.assign()
+
+
+@pytest.mark.parametrize("name", ["di", "ndi", "sdi"])
+def test_of_weights_that_are_nan_the_loss_tells(name):
+    rule = registry.make(name).attach(dense_net(0))
+    weighted(rule.net)[1].weight.value[...] = np.nan
+    class Due:
+        step, per_epoch = 6, 3
+    rule.phase(rule.net, Due)
+
+
+def test_without_leak_what_no_input_produces_drifts_and_is_not_seen():
+    W, d = spectrum(10, 6), deltas(10)
+    V = -W + 0.1 * np.random.default_rng(5).normal(size=W.shape)
+    assert slowest(W, V, 0) == 0
+    assert relative(loop(W, V, d, steps=6000, dt=0.3), np.linalg.inv(V.T @ W) @ V.T @ d) < 1e-8
 
 
 # -- a single loop ----------------------------------------------------------------------------------------------------
@@ -293,7 +334,7 @@ def test_a_gate_multiplies_by_the_slope_at_the_activity():
                                                   ((5, 9, 8, 7, 6, 4), 0.5685)])
 def test_the_longer_the_loop_the_less_gain_is_stable(widths, critical):
     assert SingleLoopInversion(alpha=0, gain=0.99 * critical).attach(linear(*widths)(0))
-    with pytest.raises(BuildError, match="a loop with an eigenvalue of real part .*smaller gain"):
+    with pytest.raises(BuildError, match="a loop with an eigenvalue of real part .*use a gain below"):
         SingleLoopInversion(alpha=0, gain=1.01 * critical).attach(linear(*widths)(0))
 
 
@@ -321,10 +362,11 @@ def test_a_net_of_one_layer_learns_by_the_delta_rule():
 def test_an_output_nonlinearity_is_gone_through_exactly():
     def build(seed):
         return ready(Sequential(fc1=Dense(7), act=Tanh(), fc2=Dense(4), out=Tanh()), (6,), seed)
-    trial = Trial(build, SingleLoopInversion)
-    trial.run()
-    mine, true = trial.assign(), trial.backprop()
-    assert np.array_equal(mine["fc2.weight"], true["fc2.weight"]) and mine["fc1.weight"].any()
+    for gate in ("none", "multiply"):
+        trial = Trial(build, lambda gate=gate: SingleLoopInversion(gate=gate))
+        trial.run()
+        mine, true = trial.assign(), trial.backprop()
+        assert np.array_equal(mine["fc2.weight"], true["fc2.weight"]) and mine["fc1.weight"].any()
 
 
 @pytest.mark.parametrize("net, says", [("map", "pool: a MaxPool2d"), ("norm", "pool: a AvgPool2d"),

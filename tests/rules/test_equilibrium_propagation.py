@@ -490,9 +490,8 @@ def trained_on_prototypes(rule, seed, epochs, lr=3e-3):
 
 
 def test_hidden_layers_learn():
-    def small(seed=0):
-        return EquilibriumPropagation(free_steps=15, nudged_steps=6)
-    assert trained_on_prototypes(small(), 0, 6, 1e-2) > trained_on_prototypes(Frozen(), 0, 6, 1e-2) + 0.1
+    rule = EquilibriumPropagation(free_steps=15, nudged_steps=6)
+    assert trained_on_prototypes(rule, 0, 6) > trained_on_prototypes(Frozen(), 0, 6) + 0.2      # .58 and .22
 
 
 @pytest.mark.long

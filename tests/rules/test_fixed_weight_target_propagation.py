@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 from nplearn.columns import rows
-from nplearn.errors import SettingError
+from nplearn.errors import BuildError, SettingError
 from nplearn.layers import Dense, Sequential, Tanh
 from nplearn.losses import SquaredError
 from nplearn.rules import FeedbackAlignment, FixedWeightTargetPropagation
+from nplearn.rules.base import NO_TRANSPORT
 from nplearn.testing.trial import Batches, Trial, copies, dense_net, differ, ready, stride_net
 from tests.rules.targets import adam, attached, beats_frozen_layers, error, linear, relative, targets, weights
 
@@ -56,6 +57,32 @@ def test_the_top_target_is_a_step_down_the_loss_and_the_last_layer_takes_it(buil
     assert not differ({top: found[top]}, {top: 0.3 * exact[top]}, 1e-12)
 
 
+@pytest.mark.parametrize("build", [dense_net, stride_net], ids=["dense", "stride"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_uppermost_layers_may_take_steps_down_the_loss_themselves(build, depth):
+    """direct_depth D: of the uppermost D layers the gradients are backprop's times eta, below them they are not."""
+    rule = FixedWeightTargetPropagation(eta=0.3, direct_depth=depth)
+    trial = Trial(build, lambda: rule)
+    trial.run()
+    found, exact = trial.assign(), {path: 0.3 * gradient for path, gradient in trial.backprop().items()}
+    for i in range(1, rule.L + 1):
+        path = rule.f[i].layer.weight.path
+        assert bool(differ({path: found[path]}, {path: exact[path]}, 1e-12)) == (i <= rule.L - depth)
+    h, t = targets(rule, trial.tape)
+    assert sorted(rule.g) == list(range(2, rule.L - depth + 2)) and sorted(t) == list(range(1, rule.L + 1))
+    for i in rule.g:
+        assert relative(t[i - 1], h[i - 1] + rule.g[i].forward(t[i]) - rule.g[i].forward(h[i])) < 1e-13
+
+
+def test_more_than_the_output_is_weight_transport_and_said_to_be(contract):
+    assert NO_TRANSPORT in FixedWeightTargetPropagation().claims
+    assert "by W" in FixedWeightTargetPropagation(direct_depth=2).walk
+    report = contract(lambda: FixedWeightTargetPropagation(direct_depth=2), {"dense": dense_net}, (4,))
+    assert NO_TRANSPORT not in FixedWeightTargetPropagation(direct_depth=2).claims and not report.refused
+    with pytest.raises(BuildError, match="direct_depth 4, and 3 weighted layers; expected at most 3"):
+        FixedWeightTargetPropagation(direct_depth=4).attach(dense_net(0))
+
+
 def test_nothing_learns_but_the_weights():
     trial = Trial(stride_net, FixedWeightTargetPropagation)
     before = copies(trial.rule.arrays())
@@ -83,7 +110,8 @@ def test_eta_is_a_factor_of_all_deltas_in_linear_nets_alone():
 
 
 @pytest.mark.parametrize("options, says", [({"eta": -1}, "eta -1; expected a finite number of at least 0"),
-                                           ({"scale": "x"}, "scale 'x'; expected a finite number of at least 0")])
+                                           ({"scale": "x"}, "scale 'x'; expected a finite number of at least 0"),
+                                           ({"direct_depth": 0}, "direct_depth 0; expected a whole number")])
 def test_wrong_options_are_named(options, says):
     with pytest.raises(SettingError, match=says):
         FixedWeightTargetPropagation(**options)

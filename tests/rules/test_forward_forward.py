@@ -193,10 +193,19 @@ def test_the_order_of_labels_in_a_prediction_is_that_of_the_classes():
 def test_the_label_stands_in_front_before_anything_is_normalised(copies, scale):
     made = trial(copies=copies, scale=scale)
     x = rows(made.tape.input)
-    assert np.array_equal(x, rows(columns(x, 4)))       # the batch itself is left as it is
     z = rows(made.tape.seen(weighted(made.net)[0])[0])
     wanted = embedded(x, None, 4, copies, scale)
     assert np.allclose(z, wanted / (np.sqrt((wanted ** 2).mean(axis=1, keepdims=True)) + 1e-8), rtol=1e-13)
+
+
+@pytest.mark.parametrize("net, shape", [(ff_net, (12,)), (ff_maps, (6, 5, 2))])
+def test_the_users_batch_is_left_as_it_is(net, shape):
+    made, inputs = trial(net), np.random.default_rng(0).normal(size=(N, *shape))
+    kept = inputs.copy()
+    made.tape.begin(inputs, np.zeros(N, int)).run(made.rule)
+    made.assign()
+    made.rule.forward(made.tape.input)
+    assert np.array_equal(inputs, kept) and np.array_equal(rows(made.tape.input), kept)
 
 
 def test_on_maps_the_label_takes_the_first_numbers_of_the_first_row():

@@ -134,6 +134,16 @@ def test_every_inner_step_draws_anew():
     assert len({draw.tobytes() for draw in draws}) == 6
 
 
+def test_the_same_batch_meets_other_noise_at_another_step():
+    moved = []
+    for step in (0, 0, 1):
+        trial = Trial(dense_net, LocalDifferenceReconstruction)
+        trial.run().seed = 0, step
+        trial.rule.learn(trial.net, trial.tape)
+        moved.append(copies(trial.rule.arrays()))
+    assert not differ(moved[0], moved[1]) and differ(moved[0], moved[2])
+
+
 def test_steps_on_one_batch_are_not_one_step():
     one, four = (Trial(dense_net, lambda k=k: LocalDifferenceReconstruction(steps=k)) for k in (1, 4))
     for trial in one, four:

@@ -100,6 +100,12 @@ def test_the_bound_on_eta_is_two_over_s_squared_and_lam(shape):
     assert np.linalg.norm(run(dense(W), white(shape[1]), 3000, eta=1.05 * bound, lam=0.1)) > 1e6
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_rate_that_is_not_given_knows_lam(shape):
+    W = spectrum(*shape)
+    assert relative(run(dense(W), white(shape[1]), 200, lam=20).T, tikhonov(W, 20)) < 1e-8
+
+
 def test_momentum_raises_the_bound():
     W = spectrum(6, 10)
     V = run(dense(W), white(10), 2000, eta=1.8 * 2 / 4.1, lam=0.1, momentum=0.9)

@@ -30,6 +30,7 @@ from tests.rules.targets import (
     weights,
     white,
 )
+from tests.training import Stop, same, state, trainer
 
 
 def noise(*shape, seed=0):
@@ -150,19 +151,20 @@ def second_moments(kind, sigma, seed=0):
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 10.0])
-@pytest.mark.parametrize("kind", [TargetPropagation, SimplifiedDifferenceTargetPropagation])
+@kinds(["tp", "dtp", "sdtp", "ao-sdtp"])
 def test_what_the_two_inverse_losses_learn(kind, sigma):
     """V = (C + s^2 I) W' (W (C + s^2 I) W')^-1 where noise is preserved, C W' (...)^-1 where it is taken away."""
     rule, tape, C, W = second_moments(kind, sigma)
     wide = C + sigma ** 2 * np.eye(9)
-    onto = wide if kind is TargetPropagation else C
+    preserves = kind in (RULES["tp"], RULES["dtp"])
+    onto = wide if preserves else C
     V = weights(rule, 2).value
     start = abs(fitted(rule, tape)["inverse.fc2.weight"]).max()
     V[...] = (onto @ W.T @ np.linalg.inv(W @ wide @ W.T)).T
     assert abs(fitted(rule, tape)["inverse.fc2.weight"]).max() < 1e-11 * start
     far = relative(V.T, np.linalg.pinv(W))
     if sigma == 10:
-        assert far < 0.1 if kind is TargetPropagation else abs(V).max() < 0.1
+        assert far < 0.1 if preserves else abs(V).max() < 0.1
 
 
 def test_the_noise_preserving_inverse_is_where_recirculation_rests():
@@ -263,6 +265,7 @@ def test_float32_is_float64_to_its_precision(kind):
             assert fitted(rule, tape) if kind is not RULES["l-drl"] else rule.learn(net, tape) is None
             assert rule.state.grad.dtype == dtype and rule.state.grad.any()
         assert all(x.dtype == dtype for x in targets(rule, tape)[1].values())
+        assert rule.noise(tape.input, 1, tape).dtype == dtype
         found.append({p.path: p.grad.copy() for p in net.arena.params})
     assert not differ(found[0], {path: g for path, g in found[1].items()}, 1e-4)
 
@@ -356,6 +359,30 @@ def test_schedules(kind, schedule, learned, offline):
         assert moved(lambda: trial.rule.learn(trial.net, trial.tape)) == learned
         due = offline if step == 2 else 0
         assert moved(lambda step=step: trial.rule.phase(trial.net, Batches(trial, step + 1))) == due
+
+
+@kinds(SCHEDULED)
+def test_where_an_epoch_is_one_batch_every_update_follows_one_inverse_step(kind):
+    made = []
+    trial = Trial(dense_net, lambda: kind(optimiser=own(made)))
+    for step in range(3):
+        batches = Batches(trial, step)
+        batches.per_epoch = 1
+        trial.rule.phase(trial.net, batches)
+        assert made[0].moves == step + 1
+
+
+@pytest.mark.parametrize("name", ["tp", "drl:schedule=both", "l-drl:steps=2"])
+def test_a_run_stopped_in_mid_epoch_goes_on_as_if_it_never_was(name, tmp_path):
+    """By the trainer: 6 updates an epoch, the last one of a shorter batch; stops in mid-epoch and at an epoch's end."""
+    straight = trainer(rule=registry.make(name), probe=False)
+    straight.fit(2)
+    for step in (4, 6, 9):
+        with pytest.raises(KeyboardInterrupt):
+            trainer(tmp_path, registry.make(name), bar=Stop(step), probe=False).fit(2, resume=True)
+    run = trainer(tmp_path, registry.make(name), probe=False)
+    run.fit(2, resume=True)
+    assert same(state(run), state(straight)) and run.rule.state.value.any()
 
 
 @kinds(LEARNED)

@@ -196,12 +196,22 @@ def test_other_nets_are_refused_with_what_would_work():
     ungated = Sequential(fc1=Dense(K * 6), fc2=Componentwise(Dense(1), K))
     another = Sequential(fc1=Dense(K * 6), act=ReLU(), gate=Gate(K), fc2=Componentwise(Dense(1), K))
     fewer = Sequential(fc1=Dense(6 * 2), gate=Gate(2), fc2=Componentwise(Dense(2), 2))
-    for net, path in ((plain, "fc2"), (free, "fc2"), (ungated, "fc1"), (another, "fc1"), (fewer, "fc2")):
+    between = Sequential(fc1=Dense(K * 6), gate=Gate(K), fc2=Dense(K * 6), gate2=Gate(K),
+                         fc3=Componentwise(Dense(1), K))
+    for net, path in ((plain, "fc2"), (between, "fc2"), (free, "fc2"), (ungated, "fc1"), (another, "fc1"),
+                      (fewer, "fc2")):
         with pytest.raises(BuildError, match=f"{path}: no layer of vector units; expected a Gate .*use the net vector"):
             VectorBroadcast().attach(net.build(5))
     for net, says in ((dense_net(0), "fc1: no layer of vector units"), (residual_net(0), "a Residual")):
         with pytest.raises(BuildError, match=says):
             VectorBroadcast().attach(net)
+
+
+def test_a_net_whose_output_is_a_map_is_refused():
+    net = Sequential(conv=Conv2d(K * 2, 3), stacked=Stacked(K), gate=Gate(K),
+                     conv2=Componentwise(Conv2d(1, 3), K, bias=False)).build((4, 5, 2))
+    with pytest.raises(BuildError, match="a net whose output is .*; expected one axis"):
+        VectorBroadcast().attach(net)
 
 
 def test_its_home_is_the_vector_net():

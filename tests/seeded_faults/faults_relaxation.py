@@ -7,6 +7,7 @@ PC, FPA, ZIL, BASE, EP, SETTLING, ACTIVATION = (f"nplearn/{name}.py" for name in
 PC_TESTS, EP_TESTS = "tests/rules/test_predictive_coding.py", "tests/rules/test_equilibrium_propagation.py"
 ZIL_LAWS, FPA_LAWS = f"{PC_TESTS} -k zil", f"{PC_TESTS} -k fixed"
 STRICT, CONTRAST = f"{PC_TESTS} -k strict_dynamics", f"{EP_TESTS} -k nudge"
+SWEEPS = f"{EP_TESTS} -k so_many_sweeps"
 
 FAULTS = [
     Fault("nodes go up the energy", PC, "self.gamma * (d - b)", "self.gamma * (b - d)", STRICT),
@@ -28,6 +29,16 @@ FAULTS = [
     Fault("reduces to backprop at any rate", ZIL, "if gamma == 1", "if gamma", f"{PC_TESTS} -k claims"),
     Fault("feedback of its own learns nothing", BASE, "        layer.feedback.collect(layer, d, x, tape)\n", "",
           f"{PC_TESTS} -k contract_holds_through"),
+    Fault("its feedback learns from the activities of the forward pass", BASE, "feedback.collect(layer, d, x, tape)",
+          "feedback.collect(layer, d, tape.seen(layer)[0], tape)", f"{PC_TESTS} -k two_steps"),
+    Fault("nothing below the lowest weight learns", BASE, "if stage is self.chain[0] and layer.sends:", "if False:",
+          f"{PC_TESTS} -k below_the_lowest"),
+    Fault("W takes the error below the lowest weight", BASE, "layer.feedback.carry(layer, delta",
+          "layer.exact.carry(layer, delta", f"{PC_TESTS} -k below_the_lowest"),
+    Fault("normalisation reads the errors of the forward pass", BASE, "backward(e, walk)",
+          "backward(e, tape.walk(records=False))", f"{PC_TESTS} -k settled_gradient"),
+    Fault("a mixture's memory not counted", BASE, "return self.through.memory()", "return super().memory()",
+          f"{PC_TESTS} -k mixture"),
     Fault("its feedback is never stepped", BASE, "self.through.learn(net, tape)", "pass", f"{PC_TESTS} -k kolen"),
     Fault("no off-line phases", BASE, "self.through.phase(net, batches)", "pass", f"{PC_TESTS} -k phases"),
     Fault("broadcasts are taken", BASE, "is None:\n                raise", "is layer:\n                raise",
@@ -43,8 +54,12 @@ FAULTS = [
           f"{EP_TESTS} -k read_out"),
     Fault("sign drawn anew at every call", EP, 'int(tape.rng(self.chain[-1].layer, "nudge").integers(2))',
           "int(__import__('random').random() < 0.5)", f"{EP_TESTS} -k one_sided"),
-    Fault("twice the top-down drive", SETTLING, "for f, above in zip(self.linear[1:], s[1:], strict=False)]",
-          "for f, above in zip(self.linear[1:], [2 * h for h in s[1:]], strict=False)]", f"{EP_TESTS} -k phi"),
+    Fault("states start at one", SETTLING, ".zeros(batch_shape", ".ones(batch_shape", SWEEPS),
+    Fault("a free sweep more", EP, "in range(self.free_steps)", "in range(self.free_steps + 1)", SWEEPS),
+    Fault("a nudged sweep less", EP, "in range(self.nudged_steps)", "in range(self.nudged_steps - 1)", SWEEPS),
+    Fault("nudged as long as free", EP, "in range(self.nudged_steps)", "in range(self.free_steps)", SWEEPS),
+    Fault("twice the top-down drive", SETTLING, "for f, h in zip(self.linear[1:], s[1:], strict=False)]",
+          "for f, h in zip(self.linear[1:], [2 * h for h in s[1:]], strict=False)]", f"{EP_TESTS} -k phi"),
     Fault("no top-down drive", SETTLING, "forward(v + b)", "forward(v + 0 * b)", f"{EP_TESTS} -k slope_of_phi"),
     Fault("damping the wrong way", SETTLING, "self.damping * h + (1 - self.damping) * f",
           "self.damping * f + (1 - self.damping) * h", f"{EP_TESTS} -k damping"),

@@ -13,6 +13,7 @@ COST = "tests/metrics/test_cost_targets.py"
 FAULTS = [
     Fault("difference added from left to right", BASE, "return h[i - 1] + (self.g[i].forward(t) - back(i))",
           "return h[i - 1] + self.g[i].forward(t) - back(i)", LAWS),
+    Fault("noise in double precision", BASE, ".astype(x.dtype, copy=False)", "", f"{TEST_TP} -k float32"),
     Fault("difference turned round", BASE, "(self.g[i].forward(t) - back(i))", "(back(i) - self.g[i].forward(t))",
           LAWS),
     Fault("difference at h of the layer below", BASE, "return h[i - 1] + (self.g", "return self.L * 0 + (self.g", LAWS),
@@ -49,27 +50,35 @@ FAULTS = [
 
     Fault("step up the loss", DTP, "h[-2] - self.alpha", "h[-2] + self.alpha", TEST_DTP),
     Fault("step of the batch mean's gradient", DTP, "self.alpha * tape.count * down", "self.alpha * down", TEST_DTP),
-    Fault("every layer sends by its weight", DTP, "Transport() if layer is self.f[-1].layer else Cut()", "Transport()",
-          TEST_DTP),
+    Fault("every layer sends by its weight", DTP, "if layer is not self.f[-1].layer:", "if False:", TEST_DTP),
     Fault("an inverse of the last layer nobody needs", DTP, "preserves, direct = True, 1",
           "preserves, direct = True, 0", TEST_DTP),
+    Fault("DTP takes the noise away", DTP, "preserves, direct = True, 1", "preserves, direct = False, 1",
+          f"{TEST_TP} -k inverse_losses"),
     Fault("all positions start alike", DTP, "orthogonal(rng, n, m) for _", "orthogonal(np.random.default_rng(0), n, m) "
           "for _", TEST_DTP),
     Fault("no orthogonal start", DTP, 'if self.init == "orthogonal" else ()', "if False else ()", TEST_DTP),
 
     Fault("units missing in the target", AO, "self.beside(tape.target, h[-2])", "self.beside(tape.target, 0 * h[-2])",
           TEST_AO),
-    Fault("units linear", AO, "[Dense(self.units), Tanh()]", "[Dense(self.units)]", TEST_AO),
+    Fault("units linear", AO, "bias=False), Tanh()]", "bias=False)]", TEST_AO),
     Fault("units drawn by the last layer's law alone", AO, "wide = Dense(top.n + self.units)",
           "self.law = TargetRule.law._replace(std=lambda i, o: 1.0); wide = Dense(top.n + self.units)", TEST_AO),
+    Fault("units and their inverse drawn alike", AO, 'self.grown("auxiliary", ', 'self.grown("inverse." + top.path, ',
+          TEST_AO),
     Fault("units learn", AO, "    def fixed(self):\n", "    def params(self):\n        own = self.auxiliary.layers[0]"
           ".params() if self.auxiliary else {}\n        return super().params() | {f'auxiliary.{k}': p for k, p in "
           "own.items()}\n\n    def fixed(self):\n", TEST_AO),
     Fault("corrupted activities do not reach the units", AO, "super().output(a, below, tape), below)",
           "super().output(a, below, tape), 0 * below)", TEST_AO),
 
-    Fault("step up the loss", FW, "h[-1] - self.eta", "h[-1] + self.eta", TEST_FW),
+    Fault("step up the loss", FW, "h[-1] - tape.count * e", "h[-1] + tape.count * e", TEST_FW),
     Fault("last layer exact", FW, "return self.eta * tape.error", "return tape.error", TEST_FW),
+    Fault("direct layers go down the loss by their targets' feedback", FW, "tape.walk(exact=True, collects=False)",
+          "tape.walk(collects=False)", TEST_FW),
+    Fault("one direct layer too many", FW, "self.direct = self.direct_depth - 1", "self.direct = self.direct_depth",
+          TEST_FW),
+    Fault("transport unsaid", FW, "self.claims - {NO_TRANSPORT}", "self.claims", TEST_FW),
     Fault("standard deviation for bound", FW, "scale / 3 ** 0.5", "scale", TEST_FW),
     Fault("inverses learn", FW, "    def params(self):\n        return {}\n\n", "", TEST_FW),
 
@@ -81,6 +90,8 @@ FAULTS = [
     Fault("the same noise in every inner step", LDRL, '"below", k)', '"below", 0)', f"{TEST_LDRL} -k loss"),
     Fault("activities of the pass before the step", LDRL, "h, now = self.afresh(tape)",
           "h, now = self.read(tape), tape", TEST_LDRL),
+    Fault("the same noise at every update", LDRL, "self.inner(h, k, now.again())",
+          "self.inner(h, k, now.again(seed=0))", TEST_LDRL),
     Fault("one step for K", LDRL, "range(self.steps)", "range(1)", TEST_LDRL),
     Fault("hidden layers without beta", LDRL, "h[-1] - self.beta * tape.count", "h[-1] - tape.count", TEST_LDRL),
     Fault("last layer without beta", LDRL, "return self.beta * tape.error", "return tape.error", TEST_LDRL),
