@@ -10,10 +10,10 @@ same learning rate under SGD, unless they were published to live elsewhere: such
 nonlinearity or net (`home` on its page), and those that relax take fewer steps here than there (HERE below). Rules
 whose feedback learns with W's gradient (kp, pfa, pfa-o) get a high decay in the first epochs, as published, since it is
 the decay that makes their feedback forget its random start. Those that mirror (wm, ia, sa, aa) get a quarter of --lr:
-they start as feedback alignment, whose loss jumps at 0.02, and would run apart before they have learned; and ia, sa, aa
-a thousand times their published constants, which are for a hundred times as many updates. Two controls stand beside the rules: hidden layers frozen,
-and backprop whose signal goes to the wrong samples. Written to --out: table.md, results.json (all histories, per
-layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
+they start as feedback alignment, whose loss jumps at 0.02, and would run apart before they have learned; ia, sa and aa
+besides a thousand times their published constants, which are for a hundred times as many updates. Two controls stand
+beside the rules: hidden layers frozen, and backprop whose signal goes to the wrong samples. Written to --out: table.md,
+results.json (all histories, per layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
 """
 import argparse
 import json
@@ -41,8 +41,8 @@ HIDDEN = {"mlp": {"hidden": [256, 256]}, "ff": {"hidden": [256, 256]}, "vector":
           "square": {"widths": [256, 256, 256]}}
 HERE = {                                                # options of some rules, unless others are given
     "ia": "amp=2,null=0.1,decay=1,noise=1", "sa": "decay=1,self_=2", "aa": "sparse=1,amp=2,noise=1",
-    "ep": "free_steps=20,nudged_steps=6", "pc": "steps=10", "pc-fa": "steps=10", "pc-kp": "steps=10", "pc-
-    rf": "steps=10", "fpa": "steps=10", "di": "steps=30"
+    "ep": "free_steps=20,nudged_steps=6", "fpa": "steps=10", "di": "steps=30",
+    **dict.fromkeys(("pc", "pc-fa", "pc-kp", "pc-rf"), "steps=10"),
 }
 
 OURS = ("done.json", "log.jsonl", "checkpoint.npz", "checkpoint.npz.previous")      # what a training's folder holds

@@ -324,7 +324,8 @@ def test_heads_learn_by_a_twin_of_the_forward_optimiser():
 # -- what it refuses --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("options, says", [
-    ({"heads": "both"}, "heads 'both'; expected predsim or pred or sim"), ({"beta": 1.0}, "beta 1.0; expected a number "),
+    ({"heads": "both"}, "heads 'both'; expected predsim or pred or sim"),
+    ({"beta": 1.0}, "beta 1.0; expected a number "),
     ({"beta": 0}, "beta 0"), ({"beta": "1"}, "beta '1'"), ({"width": 0}, "width 0"), ({"width": 1.5}, "width 1.5")])
 def test_options_are_checked(options, says):
     with pytest.raises(SettingError, match=f"LocalLosses: {says}"):
