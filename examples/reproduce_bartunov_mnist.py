@@ -5,9 +5,9 @@
     python examples/reproduce_bartunov_mnist.py --search ao-sdtp-alt --trials 20 --epochs 3
 
 784-256-256-256-256-256-10, tanh, softmax cross-entropy, Adam with separate settings for W and for the inverses, Glorot
-uniform start. Settings are the paper's best (its Table 5). It has none for AO-SDTP: SDTP's stand in until a random
-search (--search, judged on the last 10,000 training images, over the ranges that the published values come from) has
-found better ones. Batches of 100: the paper does not say. Published: the best test error within 500 epochs, one run;
+uniform start. Settings are the paper's best (its Table 5). It has none for AO-SDTP: ours are the best of twelve
+in a random search (--search ao-sdtp-alt --trials 12 --epochs 2, judged on the last 10,000 training images, over ranges
+that hold the published values of the other rules), 4.31 % wrong there after two epochs. Batches of 100: the paper does not say. Published: the best test error within 500 epochs, one run;
 beside it our best and our last. Written to --out: table.md, results.json and, where matplotlib is installed,
 curves.png. A run goes on where it stopped.
 """
@@ -42,9 +42,9 @@ RULES = {
                 (0.00, 1.83)),
     "sdtp-par": ((4.02e-4, 0.99, 0.999, 1e-8), (1.101e-3, 0.99, 0.95, 1e-6), "sdtp:sigma=0.214", (1.14, 3.52)),
     "sdtp-alt": ((3.01e-4, 0.9, 0.95, 1e-4), (9.572e-3, 0.9, 0.95, 1e-3), "sdtp:sigma=0.118", (0.00, 2.28)),
-    "ao-sdtp-par": ((4.02e-4, 0.99, 0.999, 1e-8), (1.101e-3, 0.99, 0.95, 1e-6), "ao-sdtp:units=512,sigma=0.214",
+    "ao-sdtp-par": ((1.493e-3, 0.9, 0.999, 1e-3), (3.743e-4, 0.9, 0.999, 1e-8), "ao-sdtp:units=512,sigma=0.056",
                     (0.96, 2.93)),
-    "ao-sdtp-alt": ((3.01e-4, 0.9, 0.95, 1e-4), (9.572e-3, 0.9, 0.95, 1e-3), "ao-sdtp:units=512,sigma=0.118",
+    "ao-sdtp-alt": ((1.493e-3, 0.9, 0.999, 1e-3), (3.743e-4, 0.9, 0.999, 1e-8), "ao-sdtp:units=512,sigma=0.056",
                     (0.00, 1.86)),
 }
 HIDDEN, BATCH, HELD_OUT = (256,) * 5, 100, 10_000
