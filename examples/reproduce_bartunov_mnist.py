@@ -5,11 +5,11 @@
     python examples/reproduce_bartunov_mnist.py --search ao-sdtp-alt --trials 20 --epochs 3
 
 784-256-256-256-256-256-10, tanh, softmax cross-entropy, Adam with separate settings for W and for the inverses, Glorot
-uniform start. Settings are the paper's best (its Table 5). It has none for AO-SDTP: ours are the best of twelve
-in a random search (--search ao-sdtp-alt --trials 12 --epochs 2, judged on the last 10,000 training images, over ranges
-that hold the published values of the other rules), 4.31 % wrong there after two epochs. Batches of 100: the paper does not say. Published: the best test error within 500 epochs, one run;
-beside it our best and our last. Written to --out: table.md, results.json and, where matplotlib is installed,
-curves.png. A run goes on where it stopped.
+uniform start. Settings are the paper's best (its Table 5). It has none for AO-SDTP: ours are the best of twelve in a
+random search (--search ao-sdtp-alt --trials 12 --epochs 2, judged on the last 10,000 training images, over ranges that
+hold the published values of the other rules), 4.31 % wrong there after two epochs. Batches of 100: the paper does not
+say. Published: the best test error within 500 epochs, one run; beside it our best and our last. Written to --out:
+table.md, results.json and, where matplotlib is installed, curves.png. A run goes on where it stopped.
 """
 import argparse
 import importlib.util
