@@ -20,6 +20,7 @@ class Stage(Sequential):
     layer       the weighted layer; the stage has its path
     activation  the nonlinearity behind it, or None
     linear      the stage without it                    tail    what stands behind the nonlinearity
+    pre, post   what makes the pre-activation; the nonlinearity and what is behind it
     front, behind  the layers before and after the nonlinearity, as lists
     """
 
@@ -34,6 +35,14 @@ class Stage(Sequential):
     @property
     def linear(self):
         return chain_of([layer for layer in self.layers if layer is not self.activation])
+
+    @property
+    def pre(self):
+        return chain_of(self.front)
+
+    @property
+    def post(self):
+        return chain_of(self.layers[len(self.front):])
 
     @property
     def tail(self):

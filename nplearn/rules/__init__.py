@@ -19,6 +19,7 @@ from nplearn.rules.feedback_alignment import FeedbackAlignment
 from nplearn.rules.fixed_prediction import FixedPrediction
 from nplearn.rules.fixed_weight_target_propagation import FixedWeightTargetPropagation
 from nplearn.rules.forward_forward import ForwardForward
+from nplearn.rules.forward_gradient import ForwardGradient
 from nplearn.rules.gait_prop import GaitProp
 from nplearn.rules.indirect_feedback_alignment import IndirectFeedbackAlignment
 from nplearn.rules.kolen_pollack import KolenPollack
@@ -26,7 +27,7 @@ from nplearn.rules.local_difference_reconstruction import LocalDifferenceReconst
 from nplearn.rules.local_losses import LocalLosses
 from nplearn.rules.mixed import Mixed
 from nplearn.rules.pepita import Pepita
-from nplearn.rules.perturbation import ForwardGradient, NodePerturbation
+from nplearn.rules.perturbation import NodePerturbation
 from nplearn.rules.perturbation_trained_feedback import PerturbationTrainedFeedback
 from nplearn.rules.predictive_coding import PredictiveCoding
 from nplearn.rules.product_feedback_alignment import ProductFeedbackAlignment

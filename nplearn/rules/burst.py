@@ -78,9 +78,7 @@ class Burst(Rule):
         """u at what a stage puts out -> u at what it takes in, and its gradients on the way."""
         u, e = stage.tail.backward(u, tape), events(stage, tape)
         d = (self.p_b * e - self.probability(gain(stage, e) * u) * e) / (self.p_b * self.teaching * tape.count)
-        for layer in reversed(stage.front):
-            d = layer.backward(d, tape)
-        return d
+        return stage.pre.backward(d, tape)
 
     def probability(self, v):
         return self.p_b * (1 + Tanh().f(v / self.p_b))      # 2 p_b sigmoid(2 v / p_b)

@@ -82,9 +82,7 @@ class GaitProp(Rule):
         off = self.chain[-1].tail.backward(tape.error * tape.count, tape)       # h - tau
         for stage, below in zip(reversed(self.chain), [*reversed(self.chain[:-1]), None], strict=True):
             layer, f, h = stage.layer, stage.activation, tape.seen(stage.activation)[0]
-            d = f.backward(off * scale, tape)
-            for part in reversed(stage.front):
-                d = part.backward(d, tape)
+            stage.pre.backward(f.backward(off * scale, tape), tape)
             if below is not None:
                 size = gamma * f.slope(h) ** 2 if self.form == "target" else 1.0
                 mix = h - size * off

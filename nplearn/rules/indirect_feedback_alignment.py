@@ -64,9 +64,6 @@ class IndirectFeedbackAlignment(Rule):
                     v = layer.apply(v, self.carried[layer]) if layer in self.carried else layer.tangent(v, up)
             if stage.activation:
                 v = stage.activation.tangent(v, up)
-            d = v
-            for layer in reversed(stage.front):         # every weighted layer holds a Cut
-                d = layer.backward(d, tape)
-            for layer in stage.behind:
-                v = layer.tangent(v, up)
+            stage.pre.backward(v, tape)                 # every weighted layer holds a Cut
+            v = stage.tail.tangent(v, up)
         self.chain[-1].backward(tape.error, tape)

@@ -70,6 +70,5 @@ class Pepita(Rule):
                 if layer.out_shape != layer.in_shape:
                     break
                 d = layer.tangent(d, up)                # Dropout: the mask that both activities have, once
-            for layer in reversed(stage.front):         # every weighted layer holds a Cut
-                d = layer.backward(d, second)
+            stage.pre.backward(d, second)               # every weighted layer holds a Cut
         self.chain[-1].backward(error, second)

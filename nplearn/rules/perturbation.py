@@ -1,26 +1,24 @@
-"""Node perturbation and forward gradient: noise says how the loss would change; no error is sent anywhere.
+"""Node perturbation: noise in the units says how the loss would change; no error is sent anywhere.
 
 What each nonlinearity reads (what the next layer reads, where there is none), and the output, is moved by noise
-xi_l ~ N(0, I), every sample its own. With L_n the loss of sample n, e_n its output error, v the tangent of the output
-for a move xi of all layers at once, sigma the size:
+xi_l ~ N(0, I), every sample its own, sigma in size. With L_n the loss of sample n:
 
-    NodePerturbation   g_n = (L_n(sigma xi) - L_n(0)) / sigma            a second pass; or, with antithetic=True,
-                       g_n = (L_n(sigma xi) - L_n(-sigma xi)) / (2 sigma)    a second and a third
-    ForwardGradient    g_n = <e_n, v_n>                                  one pass of tangents: the limit of sigma to 0
-    both               d_l = g_n xi_l / N        dW_l = outer(x_l, d_l)  the mean of `draws` such estimates
+    g_n     = (L_n(sigma xi) - L_n(0)) / sigma                  a second pass; with antithetic=True
+              (L_n(sigma xi) - L_n(-sigma xi)) / (2 sigma)      a second and a third
+    d_l     = g_n xi_l / N                                      the mean of `draws` such estimates
+    dW_l    = outer(x_l, d_l)
 
-E d_l is backprop's delta (for node perturbation up to sigma^2), E |d|^2 of a sample (P + 2) |delta|^2 with P numbers
-moved, and the mean of K draws is off by sqrt((P + 1) / K) relative to it: the noise that other rules are compared with.
-Where samples meet in a batch (BatchNorm), a sample's noise is paired with its own loss alone.
+E d_l is backprop's delta up to sigma^2, E |d|^2 of a sample (P + 2) |delta|^2 with P numbers moved, and the mean of K
+draws is off by sqrt((P + 1) / K) relative to it: the noise that other rules are compared with. Where samples meet in a
+batch (BatchNorm), a sample's noise is paired with its own loss alone.
 
 Kept: nothing. W learns every step, all layers from one number per sample.
-Source: Williams 1992, Machine Learning 8:229; Werfel, Xie and Seung 2005, Neural Computation 17:2699. Forward gradient:
-Baydin et al. 2022, arXiv 2202.08587; of activities, Ren et al. 2023, arXiv 2210.03310.
+Source: Williams 1992, Machine Learning 8:229; Werfel, Xie and Seung 2005, Neural Computation 17:2699.
 """
-from nplearn.columns import beside, draw_rows, sample_sum
+from nplearn.columns import beside, draw_rows
 from nplearn.errors import SettingError
 from nplearn.feedback import Cut
-from nplearn.layers import activities, stages
+from nplearn.layers import stages
 from nplearn.layers.base import whole
 from nplearn.rules.base import NEEDS_CHAIN, NO_TRANSPORT, NOISY, Rule
 from nplearn.rules.checks import bare, number
@@ -55,9 +53,7 @@ class Perturbation(Rule):
             for stage in self.chain:
                 total[stage] = total[stage] + beside(gains, xi[stage]) * xi[stage]
         for stage in self.chain:
-            d = total[stage] / (self.draws * tape.count)
-            for layer in reversed(stage.front):         # every weighted layer holds a Cut
-                d = layer.backward(d, tape)
+            stage.pre.backward(total[stage] / (self.draws * tape.count), tape)      # every layer holds a Cut
 
 
 class NodePerturbation(Perturbation):
@@ -83,27 +79,7 @@ class NodePerturbation(Perturbation):
         """(L_n(sigma xi), xi) by another pass of the batch."""
         again, x, xi = tape.again(), tape.input, {}
         for stage in self.chain:
-            for layer in stage.front:
-                x = layer.forward(x, again)
-            xi[stage] = self.noise(tape, stage, x, draw)
-            x = x + sigma * xi[stage]
-            for layer in stage.layers[len(stage.front):]:
-                x = layer.forward(x, again)
+            a = stage.pre.forward(x, again)
+            xi[stage] = self.noise(tape, stage, a, draw)
+            x = stage.post.forward(a + sigma * xi[stage], again)
         return tape.loss(x, tape.labels)[0], xi
-
-
-class ForwardGradient(Perturbation):
-    walk = "noise in the units below, and the loss's slope along it"
-    idea = "the slope of the loss along random moves of all units, by one pass of tangents"
-    paper = "Baydin et al. 2022; Ren et al. 2023"
-
-    def moves(self, tape, draw):
-        up, xi, v = tape.walk(up=True), {}, None
-        for stage, h in zip(self.chain, activities(self.chain, tape)[1:], strict=True):
-            for layer in stage.front if xi else ():     # below the lowest units nothing moves
-                v = layer.tangent(v, up)
-            xi[stage] = self.noise(tape, stage, tape.seen(stage.activation)[0] if stage.activation else h, draw)
-            v = xi[stage] if v is None else v + xi[stage]
-            for layer in stage.layers[len(stage.front):]:
-                v = layer.tangent(v, up)
-        return xi, sample_sum(tape.error * v) * tape.count

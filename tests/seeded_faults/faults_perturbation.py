@@ -1,7 +1,8 @@
 """Faults in the rules that learn from noise."""
 from tests.seeded_faults.fault import Fault
 
-NP, PTF = "nplearn/rules/perturbation.py", "nplearn/rules/perturbation_trained_feedback.py"
+NP, FG, PTF = (f"nplearn/rules/{name}.py" for name in ("perturbation", "forward_gradient",
+                                                       "perturbation_trained_feedback"))
 TEST_NP = "tests/rules/test_perturbation.py"
 TEST_PTF = "tests/rules/test_perturbation_trained_feedback.py"
 
@@ -17,11 +18,13 @@ FAULTS = [
     Fault("sum over draws instead of mean", NP, "(self.draws * tape.count)", "tape.count", TEST_NP),
     Fault("batch gain for every sample", NP, "beside(gains, xi[stage]) * xi[stage]", "gains.mean() * xi[stage]",
           TEST_NP),
-    Fault("tangent without the layer's own move", NP, "else v + xi[stage]", "else v", TEST_NP),
-    Fault("loss of the batch mean", NP, "sample_sum(tape.error * v) * tape.count", "sample_sum(tape.error * v)",
+    Fault("tangent without the layer's own move", FG, "v + xi[stage]", "v + xi[stage] * (not xi or len(xi) < 2)",
           TEST_NP),
-    Fault("a layer without nonlinearity moved as if it were the output", NP, "if stage.activation else h, draw)",
-          "if stage.activation else tape.output, draw)", TEST_NP),
+    Fault("tangent without what moved below", FG, "v + xi[stage]", "xi[stage]", TEST_NP),
+    Fault("loss of the batch mean", FG, "sample_sum(tape.error * v) * tape.count", "sample_sum(tape.error * v)",
+          TEST_NP),
+    Fault("a layer without nonlinearity moved as if it were the output", FG, "if stage.activation else h",
+          "if stage.activation else tape.output", TEST_NP),
     Fault("noise before what stands below the layer", PTF,
           "x = layer.forward(x + sigma * xi[layer] if layer in xi else x, again)",
           "first, noise = layer is stage.layers[0], xi.get(stage.layer)\n                "
