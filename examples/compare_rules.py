@@ -64,7 +64,7 @@ def cost_of(trainer):
         return {}
     inputs, labels = next(iter(trainer.train.epoch(0)))
     step = trainer.net, trainer.rule, trainer.loss, inputs, labels
-    return {"multiply_adds": cost(*step).total.multiply_adds, "held": held(*step),
+    return {"multiply_adds": cost(*step, steps=10).total.multiply_adds / 10, "held": held(*step),
             "parameters": sum(array.size for array in trainer.rule.arrays().values())}
 
 
@@ -154,7 +154,7 @@ def draw(results, out, what):
     accuracy = series(lambda r: 100 * r["test_accuracy"])
     if len(results) > plots.MOST:                       # a panel for each family, backprop and a control in all
         update = series(lambda r: hidden(r, "gradient_angle"))
-        for name, measured, label, ylim in (("accuracy", accuracy, "test accuracy, %", (0, 100)),
+        for name, measured, label, ylim in (("accuracy", accuracy, "test accuracy, %", (50, 97)),
                                             ("angles", update, "angle to backprop's update, degrees", (-3, 110))):
             panels = [{"x": epochs, "xlabel": "epoch", "ylabel": label, "ylim": ylim, "title": title, "series": {
                 rule: runs for rule, runs in measured.items()

@@ -90,10 +90,11 @@ class Cost:
         return self.table("phase", "operation")
 
 
-def cost(net, rule, loss, inputs, labels, optimiser=None):
+def cost(net, rule, loss, inputs, labels, optimiser=None, steps=1):
     """The Cost of one step of `rule`, attached to `net`, on a batch of rows.
 
     optimiser  of net.arena, and by its twin of what the rule learns; plain SGD unless given
+    steps      more than one, all counted: for a rule whose off-line phase is not due after each
 
     >>> from nplearn.losses import SoftmaxCrossEntropy
     >>> from nplearn.nets import mlp
@@ -107,7 +108,8 @@ def cost(net, rule, loss, inputs, labels, optimiser=None):
     with tried(net, rule, loss, optimiser) as optimiser:
         watch = Watch()
         with watch.over(net, rule, loss, optimiser):
-            step(net, rule, loss, optimiser, inputs, labels, watch.see, lambda name: setattr(watch, "phase", name))
+            for _ in range(steps):
+                step(net, rule, loss, optimiser, inputs, labels, watch.see, lambda name: setattr(watch, "phase", name))
     return Cost(summed(watch.notes))
 
 

@@ -723,3 +723,14 @@ def test_what_a_step_holds_grows_with_the_batch_and_with_what_a_rule_keeps():
     activities = 8 * (64 + 32 + 10)                     # bytes a sample, before and after each nonlinearity or so
     assert activities * 448 < large - small < 6 * activities * 448
     assert of_rule(TwoPasses(), 512) > large + activities * 512
+
+
+def test_several_steps_hold_what_is_due_after_some_of_them():
+    net = small_mlp()
+    rule = registry.make("rf-sleep:wake=5,sleep=3").attach(net, 1)
+    one, ten = (cost(net, rule, LOSS, *batch(net), steps=n) for n in (1, 10))
+    assert "offline" not in one.by("phase") or one.by("phase")["offline"].multiply_adds == 0
+    assert ten.by("phase")["forward"].multiply_adds == 10 * one.by("phase")["forward"].multiply_adds
+    asleep = ten.by("phase")["offline"].multiply_adds
+    twice = cost(net, rule, LOSS, *batch(net), steps=5).by("phase")["offline"].multiply_adds
+    assert asleep == 2 * twice > 0
