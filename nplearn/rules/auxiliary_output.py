@@ -9,7 +9,7 @@ classes' o = softmax(a_L), with fixed random weights A from h_{L-1}; they enter 
 
 units   how many (512 in the paper); with 0 the rule is SDTP to the bit. The paper does not say which nonlinearity they
         have; tanh is ours, as are 64 units and A's law, that of the inverses
-sigma, schedule, optimiser as in `inverses`. Kept: the inverses, learned; A, in no arena that anything steps.
+sigma, schedule, optimiser, squares as in `inverses`. Kept: the inverses, learned; A, in no arena that anything steps.
 Source: Bartunov et al. 2018, arXiv 1807.04587, section 4.
 """
 from nplearn.columns import join
@@ -24,8 +24,8 @@ class AuxiliaryOutput(TargetRule):
     paper = "Bartunov et al. 2018"
     keeps = "inverses, learned; random weights of auxiliary units, fixed"
 
-    def __init__(self, units=64, sigma=0.1, schedule="alternating", optimiser=None):
-        super().__init__(sigma, schedule, optimiser)
+    def __init__(self, units=64, sigma=0.1, schedule="alternating", optimiser=None, squares="sum"):
+        super().__init__(sigma, schedule, optimiser, squares)
         self.units, self.auxiliary = whole(type(self).__name__, "units", units, least=0), None
 
     def prepare(self, net):

@@ -37,8 +37,9 @@ def number(rule, name, x, least=-math.inf):
 
 def choice(rule, name, x, known):
     """x if it is one of `known`, else a SettingError that names the rule's option."""
-    if x not in known:
-        raise SettingError(type(rule).__name__, f"{name} {x!r}", " or ".join(map(str, known)), "choose one of these")
+    if not any(x == k and isinstance(x, bool) == isinstance(k, bool) for k in known):           # True == 1
+        wanted = " or ".join(str(k).lower() if isinstance(k, bool) else str(k) for k in known)     # as options say it
+        raise SettingError(type(rule).__name__, f"{name} {x!r}", wanted, "choose one of these")
     return x
 
 

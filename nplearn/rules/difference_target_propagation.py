@@ -14,7 +14,7 @@ inverses, g_L with them, take the noise away (r = h_{l-1}).
 
 alpha   step of DTP; 0.2 is ours. Lee's 0.3277 is on the gradient of a batch's mean: to be divided by the batch size
 init    of the inverses: "orthogonal" (Lee: all singular values 1, per position where nothing is shared) or "glorot"
-sigma, schedule, optimiser as in `inverses`. Kept: the inverses, learned.
+sigma, schedule, optimiser, squares as in `inverses`. Kept: the inverses, learned.
 Source: Lee et al. 2015, arXiv 1412.7525; Bartunov et al. 2018, arXiv 1807.04587, sections 3 and 4.
 """
 from math import prod
@@ -22,12 +22,11 @@ from math import prod
 import numpy as np
 
 from nplearn.backend import stream
-from nplearn.errors import SettingError
 from nplearn.feedback import Cut, Transport
 from nplearn.layers import weighted
 from nplearn.layers.initial import orthogonal
 from nplearn.rules.base import NO_TRANSPORT
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 from nplearn.rules.inverses import TargetRule
 
 
@@ -37,11 +36,11 @@ class DifferenceTargetPropagation(TargetRule):
     claims = TargetRule.claims - {NO_TRANSPORT}
     preserves, direct = True, 1
 
-    def __init__(self, alpha=0.2, sigma=0.1, init="orthogonal", schedule="alternating", optimiser=None):
-        super().__init__(sigma, schedule, optimiser)
-        if init not in ("orthogonal", "glorot"):
-            raise SettingError(type(self).__name__, f"init {init!r}", "orthogonal or glorot", "choose one of these")
-        self.alpha, self.init = number(self, "alpha", alpha, least=0), init
+    def __init__(self, alpha=0.2, sigma=0.1, init="orthogonal", schedule="alternating", optimiser=None,
+                 squares="sum"):
+        super().__init__(sigma, schedule, optimiser, squares)
+        self.alpha = number(self, "alpha", alpha, least=0)
+        self.init = choice(self, "init", init, ("orthogonal", "glorot"))
 
     def feedback(self, layer, rng):
         if layer is not self.f[-1].layer:

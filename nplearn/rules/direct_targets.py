@@ -19,8 +19,8 @@ Source: Frenkel, Lefebvre and Bol 2021, arXiv 1909.01311, and its code, which pr
 the unpooled map) where this library projects to the next weighted layer's input.
 """
 from nplearn.backend import array_module
-from nplearn.errors import BuildError, SettingError
-from nplearn.rules.checks import number
+from nplearn.errors import BuildError
+from nplearn.rules.checks import choice, number
 from nplearn.rules.direct_feedback_alignment import DirectFeedbackAlignment
 
 
@@ -32,9 +32,8 @@ class DirectTargets(DirectFeedbackAlignment):
 
     def __init__(self, center, hid_scale, form, residual, scale):
         super().__init__(form, residual, scale)
-        if not isinstance(center, bool):
-            raise SettingError(type(self).__name__, f"center {center!r}", "true or false", "choose one of these")
-        self.center, self.hid_scale = center, number(self, "hid_scale", hid_scale, least=0)
+        self.center = choice(self, "center", center, (True, False))
+        self.hid_scale = number(self, "hid_scale", hid_scale, least=0)
 
     def feedback(self, layer, rng):
         feedback = super().feedback(layer, rng)
@@ -56,9 +55,7 @@ class DirectRandomTargetProjection(DirectTargets):
 
     def __init__(self, sign=-1, hid_scale=1.0, center=False, form="author", residual="biotorch", scale=None):
         super().__init__(center, hid_scale, form, residual, scale)
-        if sign not in (-1, 1) or isinstance(sign, bool):
-            raise SettingError(type(self).__name__, f"sign {sign!r}", "-1 or 1", "choose one of these")
-        self.sign = sign
+        self.sign = choice(self, "sign", sign, (-1, 1))
 
     def signal(self, tape):
         return tape.target * (self.sign * self.hid_scale / tape.count)

@@ -10,6 +10,8 @@ that of h_{l-1}: the layer turned round with weights V_l of its own, then the no
             r = z where the inverse preserves the noise, h_{l-1} where it takes it away; noise N(0, 1), new every step
 
 sigma      0.1 is ours; published values lie between 0.06 and 0.37, tuned for each rule and net
+squares    "sum": the losses are as above    "mean": the mean of squares over units too, as in frameworks: gradients
+           2 / units times these; an Adam with a large eps feels it
 schedule   "alternating": an epoch of inverse steps with W held before each epoch of forward steps (off-line, `phase`)
            "parallel": the inverses' gradients are filled with W's and stepped after W     "both": one and the other
 Kept: V_l and biases, in an arena of the rule's own, under its own `optimiser` where one is given.
@@ -19,12 +21,11 @@ from functools import cache
 from itertools import islice
 
 from nplearn.columns import draw_rows, outside
-from nplearn.errors import SettingError
 from nplearn.feedback import Cut
 from nplearn.layers import Sequential, activities, stages, weighted
 from nplearn.layers.initial import XAVIER
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 
 
 class TargetRule(Rule):
@@ -39,12 +40,11 @@ class TargetRule(Rule):
     keeps, learns_when = "inverses, learned", "W and the inverses in turn, by epochs, or together"
     home = {"optimiser": "adam", "lr": 1e-3, "decay": 0.0, "net_options": {"activation": "tanh"}}
 
-    def __init__(self, sigma=0.1, schedule="alternating", optimiser=None):
+    def __init__(self, sigma=0.1, schedule="alternating", optimiser=None, squares="sum"):
         super().__init__(optimiser)
-        if schedule not in ("alternating", "parallel", "both"):
-            raise SettingError(type(self).__name__, f"schedule {schedule!r}", "alternating, parallel or both",
-                               "choose one of these")
-        self.sigma, self.schedule, self.f, self.g = number(self, "sigma", sigma, least=0), schedule, [None], {}
+        self.sigma, self.f, self.g = number(self, "sigma", sigma, least=0), [None], {}
+        self.squares = choice(self, "squares", squares, ("sum", "mean"))
+        self.schedule = choice(self, "schedule", schedule, ("alternating", "parallel", "both"))
 
     # -- what a rule may write anew ---------------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ class TargetRule(Rule):
         for i, g in self.g.items():
             z = self.corrupted(h[i - 1], i, now)
             r = z if self.preserves else h[i - 1]
-            g.backward((g.forward(self.up(i, z, now), now) - r) / now.count, now)
+            g.backward(self.slope(g.forward(self.up(i, z, now), now) - r, now), now)
 
     # -- what all of them do ----------------------------------------------------------------------------------------
 
@@ -123,6 +123,10 @@ class TargetRule(Rule):
     def corrupted(self, x, i, tape):
         return x + self.sigma * self.noise(x, i, tape)
 
+    def slope(self, miss, tape):
+        """The gradient of a layer's loss, by how much its activity misses what it is asked for."""
+        return miss / (miss.size / 2 if self.squares == "mean" else tape.count)
+
     def back(self, h, now):
         """g_l(h_l) as a function of l, computed when first asked for, and kept on the tape `now`."""
         return cache(lambda i: self.g[i].forward(h[i], now))
@@ -140,7 +144,7 @@ class TargetRule(Rule):
         back, down = self.back(h, now), self.f[-1].backward(self.error(tape), tape)
         t = self.targets(h, back, down, tape)
         for i in range(1, self.L):
-            self.f[i].backward((h[i] - t[i]) / tape.count, tape)
+            self.f[i].backward(self.slope(h[i] - t[i], tape), tape)
         if self.schedule != "alternating":
             self.fit(h, back, now)
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from nplearn.backend import to_host
 from nplearn.columns import beside, count, sample_norm
-from nplearn.errors import BuildError, SettingError, TrainingError
+from nplearn.errors import BuildError, TrainingError
 from nplearn.feedback import Feedback
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 
 
 class Loop(Feedback):
@@ -51,9 +51,8 @@ class InversionRule(Rule):
 
     def __init__(self, alpha, start="transpose", clip=None):
         super().__init__()
-        if start not in ("transpose", "random"):
-            raise SettingError(type(self).__name__, f"start {start!r}", "transpose or random", "choose one of these")
-        self.alpha, self.start, self.drawn = number(self, "alpha", alpha, least=0), start, start == "random"
+        self.alpha = number(self, "alpha", alpha, least=0)
+        self.start, self.drawn = choice(self, "start", start, ("transpose", "random")), start == "random"
         self.clip = clip if clip is None else number(self, "clip", clip, least=1e-9)
 
     def settle(self, layer, d, V, shape):

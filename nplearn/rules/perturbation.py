@@ -16,12 +16,11 @@ Kept: nothing. W learns every step, all layers from one number per sample.
 Source: Williams 1992, Machine Learning 8:229; Werfel, Xie and Seung 2005, Neural Computation 17:2699.
 """
 from nplearn.columns import beside, draw_rows
-from nplearn.errors import SettingError
 from nplearn.feedback import Cut
 from nplearn.layers import stages
 from nplearn.layers.base import whole
 from nplearn.rules.base import NEEDS_CHAIN, NO_TRANSPORT, NOISY, Rule
-from nplearn.rules.checks import bare, number
+from nplearn.rules.checks import bare, choice, number
 
 
 class Perturbation(Rule):
@@ -65,9 +64,8 @@ class NodePerturbation(Perturbation):
 
     def __init__(self, sigma=1e-2, antithetic=False, draws=1):
         super().__init__(draws)
-        if not isinstance(antithetic, bool):
-            raise SettingError(type(self).__name__, f"antithetic {antithetic!r}", "true or false", "choose one")
-        self.sigma, self.antithetic = number(self, "sigma", sigma, least=1e-9), antithetic
+        self.sigma = number(self, "sigma", sigma, least=1e-9)
+        self.antithetic = choice(self, "antithetic", antithetic, (True, False))
 
     def moves(self, tape, draw):
         values, xi = self.moved(tape, draw, self.sigma)

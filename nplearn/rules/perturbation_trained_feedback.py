@@ -16,11 +16,10 @@ Kept: B_l, learned, with its optimiser's slots (its own `optimiser` where one is
 Source: Lansdell, Prakash and Kording 2020, ICLR, arXiv 1906.00889.
 """
 from nplearn.columns import beside, draw_rows
-from nplearn.errors import SettingError
 from nplearn.feedback import Matrix
 from nplearn.layers import stages
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 
 
 class Fitted(Matrix):
@@ -47,9 +46,8 @@ class PerturbationTrainedFeedback(Rule):
 
     def __init__(self, sigma=1e-2, antithetic=False, optimiser=None):
         super().__init__(optimiser)
-        if not isinstance(antithetic, bool):
-            raise SettingError(type(self).__name__, f"antithetic {antithetic!r}", "true or false", "choose one")
-        self.sigma, self.antithetic = number(self, "sigma", sigma, least=1e-9), antithetic
+        self.sigma = number(self, "sigma", sigma, least=1e-9)
+        self.antithetic = choice(self, "antithetic", antithetic, (True, False))
 
     def prepare(self, net):
         self.chain = stages(net)

@@ -23,12 +23,11 @@ import numpy as np
 
 from nplearn.backend import array_module
 from nplearn.columns import beside, columns, outside, sample_norm
-from nplearn.errors import SettingError
 from nplearn.feedback import Feedback
 from nplearn.layers import stages
 from nplearn.params import Param
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 from nplearn.rules.recirculation import nonzero
 
 
@@ -75,13 +74,10 @@ class PseudoinverseRule(Rule):
 
     def __init__(self, lam, relative, rescale, most, gate, optimiser=None):
         super().__init__(optimiser)
-        for name, value, known in (("relative", relative, (True, False)),
-                                   ("gate", gate, ("multiply", "none", "divide")),
-                                   ("rescale", rescale, ("match", "none", "preserve", "clip"))):
-            if value not in known:
-                raise SettingError(type(self).__name__, f"{name} {value!r}", " or ".join(map(str, known)), "choose one")
         self.lam, self.most = number(self, "lam", lam, least=0), number(self, "most", most, least=1e-9)
-        self.relative, self.rescale, self.gate = relative, rescale, gate
+        self.relative = choice(self, "relative", relative, (True, False))
+        self.rescale = choice(self, "rescale", rescale, ("match", "none", "preserve", "clip"))
+        self.gate = choice(self, "gate", gate, ("multiply", "none", "divide"))
         self.claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART,
                                  REDUCES if gate == "multiply" else NEEDS_CHAIN})
 

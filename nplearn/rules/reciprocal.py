@@ -21,7 +21,7 @@ from nplearn.backend import stream
 from nplearn.errors import SettingError
 from nplearn.layers.base import whole
 from nplearn.optim import SGD
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 from nplearn.rules.pseudoinverse import PseudoinverseRule
 from nplearn.rules.recirculation import Drive, recirculate
 
@@ -33,10 +33,8 @@ class Reciprocal(PseudoinverseRule):
     def __init__(self, steps=1, sleep=0, wake=10, eta=None, lam=0.1, relative=True, drive="basis", rows=None,
                  start="zero", rescale="match", most=1.0, gate="multiply", optimiser=None):
         super().__init__(lam, relative, rescale, most, gate, optimiser or (lambda arena: SGD(arena, 1.0)))
-        for name, value, known in (("drive", drive, ("basis", "white", "activity")),
-                                   ("start", start, ("zero", "random"))):
-            if value not in known:
-                raise SettingError("Reciprocal", f"{name} {value!r}", " or ".join(known), "choose one of these")
+        self.drive = choice(self, "drive", drive, ("basis", "white", "activity"))
+        self.start = choice(self, "start", start, ("zero", "random"))
         for name, value, least in (("steps", steps, 0), ("sleep", sleep, 0), ("wake", wake, 1),
                                    ("rows", 1 if rows is None else rows, 1)):
             whole("Reciprocal", name, value, least)
@@ -45,7 +43,7 @@ class Reciprocal(PseudoinverseRule):
                                "give steps, sleep or start='random'")
         self.steps, self.sleep, self.wake, self.rows = steps, sleep, wake, rows
         self.eta = eta if eta is None else number(self, "eta", eta, least=0)
-        self.drive, self.start, self.drawn = drive, start, start == "random"
+        self.drawn = start == "random"
 
     def prepare(self, net):
         super().prepare(net)

@@ -17,10 +17,9 @@ arXiv 2108.13446 (scales of BioTorch).
 import numpy as np
 
 from nplearn.backend import array_module, stream
-from nplearn.errors import SettingError
 from nplearn.feedback import Feedback
 from nplearn.rules.base import EXACT_TOP, SAMPLES_APART, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number
 
 
 class Signed(Feedback):
@@ -56,9 +55,8 @@ class SignConcordant(Rule):
 
     def __init__(self, scale="init"):
         super().__init__()
-        if isinstance(scale, str) and scale not in ("init", "sign-symmetry"):
-            raise SettingError(type(self).__name__, f"scale {scale!r}", "init, sign-symmetry or a number", "choose one")
-        self.scale = scale if isinstance(scale, str) else number(self, "scale", scale, least=0)
+        self.scale = (choice(self, "scale", scale, ("init", "sign-symmetry")) if isinstance(scale, str)
+                      else number(self, "scale", scale, least=0))
 
     def uniform(self, layer):
         """s of the layer."""

@@ -24,13 +24,13 @@ layers other than dense and the defaults are ours.
 """
 from nplearn.backend import array_module
 from nplearn.columns import batch_shape
-from nplearn.errors import BuildError, SettingError, TrainingError
+from nplearn.errors import BuildError, TrainingError
 from nplearn.feedback import Cut
 from nplearn.layers import stages
 from nplearn.layers.base import whole
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
 from nplearn.rules.chain_loop import ChainLoop
-from nplearn.rules.checks import number, outputs
+from nplearn.rules.checks import choice, number, outputs
 
 
 class SingleLoopInversion(Rule):
@@ -43,9 +43,7 @@ class SingleLoopInversion(Rule):
 
     def __init__(self, alpha=0.05, steps=100, dt=0.3, gain=0.5, gate="none"):
         super().__init__()
-        if gate not in ("none", "multiply"):
-            raise SettingError("SingleLoopInversion", f"gate {gate!r}", "none or multiply", "choose one of these")
-        self.gate = gate
+        self.gate = choice(self, "gate", gate, ("none", "multiply"))
         self.alpha, self.dt = number(self, "alpha", alpha, least=0), number(self, "dt", dt, least=0)
         self.gain, self.steps = number(self, "gain", gain, least=0), whole("SingleLoopInversion", "steps", steps)
 

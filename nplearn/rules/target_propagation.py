@@ -7,7 +7,7 @@
 With exact inverses (g_l(f_l(h)) = h on the batch) this is difference target propagation. With others g_l(h_l) is not
 h_{l-1}, and lower layers move even where the net makes no error; samples of one class all get the same targets.
 
-Options: sigma, schedule, optimiser, see `inverses`. Kept: the inverses g_2 ... g_L, learned.
+Options: sigma, schedule, optimiser, squares, see `inverses`. Kept: the inverses g_2 ... g_L, learned.
 Source: LeCun 1986, Learning process in an asymmetric threshold network; Bengio 2014, arXiv 1407.7906.
 """
 from nplearn.rules.inverses import TargetRule

@@ -152,7 +152,7 @@ def test_wrong_options_are_named(options, says):
 
 def test_settings_are_the_options():
     rule = DifferenceTargetPropagation(alpha=0.3, init="glorot", schedule="both")
-    assert rule.settings() == {"alpha": 0.3, "sigma": 0.1, "init": "glorot", "schedule": "both"}
+    assert rule.settings() == {"alpha": 0.3, "sigma": 0.1, "init": "glorot", "schedule": "both", "squares": "sum"}
 
 
 # -- training --------------------------------------------------------------------------------------------------------

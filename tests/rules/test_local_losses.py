@@ -3,7 +3,6 @@ import pytest
 
 from nplearn.columns import one_hot, rows
 from nplearn.errors import BuildError, SettingError
-from nplearn.kernels.similarity import mismatch
 from nplearn.layers import (
     Conv2d,
     Dense,
@@ -23,6 +22,7 @@ from nplearn.losses import SquaredError
 from nplearn.nets import cifar_resnet
 from nplearn.rules import EXACT_TOP, SAMPLES_APART, Backprop, LocalLosses, Mixed, registry
 from nplearn.rules.heads import window
+from nplearn.rules.similarity import mismatch
 from nplearn.testing.trial import NETS, N, Trial, copies, dense_net, differ, map_net, norm_net, ready, residual_net
 from tests.rules.smoke import mlp, prototypes, trained
 

@@ -477,7 +477,7 @@ def test_the_oracle_refuses_maps_and_says_what_takes_them():
     ("rf:lam=-0.1", "lam -0.1; expected a finite number of at least 0"), ("rf:eta=big", "eta 'big'"),
     ("rf:rescale=all", "rescale 'all'; expected match or none or preserve or clip"),
     ("rf:gate=add", "gate 'add'; expected multiply or none or divide"),
-    ("rf:relative=2", "relative 2; expected True or"),
+    ("rf:relative=2", "relative 2; expected true or"),
     ("rf:most=0", "most 0"), ("rf-exact:refresh=-1", "refresh -1; expected a whole number of at least 0")])
 def test_wrong_options_are_refused_in_words(text, says):
     with pytest.raises(SettingError, match=says):

@@ -1,4 +1,6 @@
 """Target propagation, and what all rules with targets and inverses share."""
+from math import prod
+
 import numpy as np
 import pytest
 
@@ -45,7 +47,8 @@ def kinds(names):
 
 @pytest.mark.parametrize("name", [*RULES, "tp:schedule=parallel", "tp:schedule=both", "sdtp:schedule=parallel",
                                   "dtp:schedule=parallel", "dtp:init=glorot", "ao-sdtp:schedule=parallel",
-                                  "ao-sdtp:units=0", "drl:schedule=both", "drl:schedule=parallel,decay=0.1",
+                                  "ao-sdtp:units=0", "sdtp:schedule=both,squares=mean", "drl:schedule=both",
+                                  "drl:schedule=parallel,decay=0.1",
                                   "ddtp:schedule=parallel", "l-drl:steps=2", "fw-dtp:scale=1"])
 def test_contract(name, contract):
     report = contract(lambda: registry.make(name), seeds=(4,))
@@ -224,6 +227,25 @@ def test_gradients_of_inverses_are_those_of_the_reconstruction(kind, build):
     h, now = rule.read(trial.tape), trial.tape.again()
     assert len(gradients) == 2 * len(rule.g) > 0
     assert_gradients_are_slopes(rule, gradients, reconstruction(rule, now, h))
+
+
+@pytest.mark.parametrize("build", [dense_net, stride_net], ids=["dense", "stride"])
+@kinds(["tp", "dtp", "sdtp", "ao-sdtp"])
+def test_means_of_squares_are_two_over_the_units_of_half_their_sum(kind, build):
+    """In every layer below the last, which has the task's loss, and in every inverse."""
+    found = {}
+    for squares in "sum", "mean":
+        trial = Trial(build, lambda squares=squares: kind(schedule="parallel", squares=squares))
+        trial.run()
+        found[squares] = trial.assign(), copies({path: p.grad for path, p in trial.rule.params().items()})
+        f, g = trial.rule.f, trial.rule.g
+    units = {f[i].layer.path: prod(f[i].out_shape) for i in range(1, trial.rule.L)}
+    units |= {layer.path: prod(f[i - 1].out_shape) for i in g for layer in weighted(g[i])}
+    assert len(units) == trial.rule.L - 1 + len(g)
+    for mean, total in zip(found["mean"], found["sum"], strict=True):
+        for path, gradient in mean.items():
+            ratio = 2 / units.get(path.rpartition(".")[0], 2)
+            np.testing.assert_allclose(gradient, ratio * total[path], rtol=1e-12, atol=1e-15, err_msg=path)
 
 
 # -- checks common to all --------------------------------------------------------------------------------------------
@@ -444,7 +466,7 @@ def test_inverses_of_one_size_start_apart(kind):
 # -- options and refusals --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("options, says", [({"sigma": -1}, "sigma -1; expected a finite number of at least 0"),
-                                           ({"schedule": "never"}, "schedule 'never'; expected alternating, parallel"),
+                                           ({"schedule": "never"}, "schedule 'never'; expected alternating or"),
                                            ({"optimiser": 0.1}, "optimiser 0.1; expected a function arena")])
 @kinds(SCHEDULED)
 def test_wrong_options_are_named(kind, options, says):
@@ -453,7 +475,8 @@ def test_wrong_options_are_named(kind, options, says):
 
 
 def test_settings_are_the_options():
-    assert registry.make("tp:sigma=0.5,schedule=parallel").settings() == {"sigma": 0.5, "schedule": "parallel"}
+    assert registry.make("tp:sigma=0.5,schedule=parallel").settings() == {"sigma": 0.5, "schedule": "parallel",
+                                                                      "squares": "sum"}
     for name in RULES:
         assert registry.make(name).settings()
 

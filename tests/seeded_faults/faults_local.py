@@ -2,10 +2,10 @@
 from tests.seeded_faults.fault import Fault
 
 LOCAL, HEADS, SIM, FF, NORM = ("nplearn/rules/local_losses.py", "nplearn/rules/heads.py",
-                               "nplearn/kernels/similarity.py", "nplearn/rules/forward_forward.py",
+                               "nplearn/rules/similarity.py", "nplearn/rules/forward_forward.py",
                                "nplearn/layers/normalise.py")
 TEST_LOCAL = "tests/rules/test_local_losses.py"
-TEST_SIM, TEST_FF, TEST_NORM = ("tests/kernels/test_similarity.py", "tests/rules/test_forward_forward.py",
+TEST_SIM, TEST_FF, TEST_NORM = ("tests/rules/test_similarity.py", "tests/rules/test_forward_forward.py",
                                 "tests/layers/test_normalise.py")
 
 FAULTS = [
