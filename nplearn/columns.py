@@ -12,15 +12,13 @@ shifted copies and one overlapping view. `columns` and `rows` are the only two f
 Rules and metrics never index an activation: what they need of its axes stands here.
 """
 from functools import lru_cache
-from math import gcd
 
 import numpy as np
 
 from nplearn.backend import array_module, like
 from nplearn.kernels import lanes
-from nplearn.kernels.workspace import ALIGN, CACHE, empty, empty_like, once
-
-PAGE, WAYS = 4096, 8                                    # bytes after which a core's first cache repeats, and how often
+from nplearn.kernels.turn import spread_rows
+from nplearn.kernels.workspace import CACHE, empty, empty_like, once
 
 
 def columns(rows, nb=None):
@@ -35,25 +33,12 @@ def columns(rows, nb=None):
     order = (0, 2, 4, 3, 1) if rows.ndim == 4 else (0, *range(2, cut.ndim), 1)
     turned = cut.transpose(order)
     out = empty_like(turned)
-    behind = [axis - 1 for axis in order[1:]]
+    within_chunk = [axis - 1 for axis in order[1:]]
 
     def one(t):
-        out[t] = apart(cut[t]).transpose(behind)
+        out[t] = spread_rows(cut[t]).transpose(within_chunk)
     lanes.share(len(out), one)
     return out
-
-
-def apart(rows):
-    """`rows`, ready to be turned: as they are, or a copy in which they lie an odd number of cache lines apart.
-
-    Addresses that differ by multiples of PAGE share a few lines of the first cache. Sizes of maps often are such
-    multiples, then the entries of a column drive each other out, and turning takes four times as long."""
-    if array_module(rows) is not np or len(rows) * gcd(rows.strides[0], PAGE) <= WAYS * PAGE:
-        return rows
-    size, line = rows[0].size, ALIGN // rows.itemsize
-    wide = empty(np, (len(rows), line * (-(-size // line) | 1)), rows.dtype)[:, :size].reshape(rows.shape)
-    wide[...] = rows
-    return wide
 
 
 def rows(columns):
@@ -167,7 +152,8 @@ def draw_rows(draw, x):
 def over_channels(B, d):
     """B (p, q) times the channel axis of d: (T, q, nb) -> (T, p, nb), (T, H, q, W, nb) -> (T, H, p, W, nb)."""
     if len(d) == 1 and d.ndim == 3:
-        return (B @ d[0])[None]                         # of two matrices, which CuPy does not copy
+        return (B @ d[0])[None]                         # of two matrices, which CuPy does not copy; in the tiles of
+                                                        # `product` long sums would end in other bits
     xp = array_module(d)
     if d.ndim == 3:
         out, flat = empty(xp, (len(d), len(B), d.shape[-1]), d.dtype), lambda x: x

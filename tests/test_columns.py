@@ -34,6 +34,12 @@ def test_columns_of_strided_rows_are_theirs():
     assert np.array_equal(c.rows(c.columns(x, 2)), x)
 
 
+def test_columns_of_rows_that_had_to_be_spread_are_theirs():
+    x = noise(0, (32, 32, 32, 3), np.float32)           # 16 rows a chunk, whole pages apart
+    assert np.array_equal(c.columns(x, 16)[1, ..., 2], x[18].transpose(0, 2, 1))
+    assert np.array_equal(c.rows(c.columns(x, 16)), x)
+
+
 # -- how a batch is cut: the numbers are those of the rule, worked out by hand -----------------------------------------
 
 def resnet_bytes():

@@ -13,6 +13,7 @@ import platform
 import sys
 
 FLUSH_TO_ZERO_AND_DENORMALS_ARE_ZERO = 0x8040           # bits of MXCSR, word 7 of glibc's fenv_t on x86-64
+state = "kept"                                          # what `flush` said last
 
 
 def flush():
@@ -36,6 +37,3 @@ def _set():
     environment[7] |= FLUSH_TO_ZERO_AND_DENORMALS_ARE_ZERO
     libm.fesetenv(environment)
     return True
-
-
-state = "kept"

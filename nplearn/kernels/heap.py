@@ -2,9 +2,9 @@
 
 glibc returns large blocks to the system when they are freed, so a training step that makes its activations anew pays
 for their pages anew; with several lanes the page faults queue up as well. Two settings of its allocator stop that: up
-to 32 MiB a block comes from the heap, and the heap does not shrink. They hold for the whole process and change no
-result; its memory stays near the peak of a step instead of falling between steps. Where there is no glibc nothing
-happens; CuPy keeps a GPU's memory in a pool of its own.
+to 32 MiB, the most that glibc takes, a block comes from the heap, and the heap does not shrink. They hold for the whole
+process and change no result; its memory stays near the peak of a step instead of falling between steps. Where there is
+no glibc nothing happens; CuPy keeps a GPU's memory in a pool of its own.
 
 NPLEARN_HEAP=system in the environment leaves the allocator as it was.
 """

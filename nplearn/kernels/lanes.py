@@ -28,7 +28,8 @@ from nplearn.kernels.workspace import empty_like
 MANY = 32                                               # works that may gather; their arrays are all alive till then
 
 _workers = []                                           # a queue of tasks for each lane beside the caller's own
-os.register_at_fork(after_in_child=_workers.clear)      # threads do not survive a fork
+if hasattr(os, "register_at_fork"):                     # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_workers.clear)  # threads do not survive one
 
 
 class Gathered(threading.local):
@@ -93,7 +94,7 @@ def total(T, part, out=None):
         meet()
         return sum(parts[1:], parts[0])
     own.sums.append((out, parts))
-    if not own.works:
+    if not own.works:                                   # the parts were not put off: nothing to wait for
         meet()
     return out
 
@@ -155,7 +156,8 @@ class flow:
 
 
 class MayFlow:
-    """Base of what may say `flows` (layers, feedback): an object knows whether all its methods are its class's."""
+    """Base of what may say `flows` (layers, feedback): an object knows whether all its methods are its class's. To
+    assign to the name of a method, as `layer.forward = mine` does, clears `as_written`."""
 
     as_written = True
 
@@ -168,7 +170,7 @@ class MayFlow:
 def call(act, *args):
     """act(*args), a method: in the flow if its object's own class says `flows`, else after lanes have met."""
     owner = getattr(act, "__self__", None)
-    if "flows" in type(owner).__dict__ and getattr(owner, "as_written", True):
+    if type(owner).__dict__.get("flows") and getattr(owner, "as_written", True):
         return act(*args)
     with flow(False):
         return act(*args)

@@ -38,13 +38,13 @@ def patches(x, window, h, w):
     seen = xp.lib.stride_tricks.as_strided(
         x[:, h * down:], (T, w, kh, kw, C, nb),
         (sample, across * column, row_apart * row, column_apart * column, channel, item))
-    room = workspace.once(("patches", xp, seen.shape, x.dtype), lambda: workspace.empty(xp, seen.shape, x.dtype))
+    room = workspace.scratch(xp, "patches", seen.shape, x.dtype)
     room[...] = seen
     return room.reshape(T, w, kh * kw * C, nb)
 
 
 def apply(x, W, window):
-    """-> a (T, H', n_out, W', nb)."""
+    """x (T, H, C, W, nb), W (H', W', n_out, K) -> a (T, H', n_out, W', nb)."""
     if launch.serves(x, W):
         return fused.apply(x, W, window)
     (h, w, n_out), xp = W.shape[:3], array_module(x)
@@ -57,7 +57,7 @@ def apply(x, W, window):
 
 
 def outer(x, d, window, out=None):
-    """-> dW (H', W', n_out, K)."""
+    """x (T, H, C, W, nb), d (T, H', n_out, W', nb) -> dW (H', W', n_out, K), in `out` where given."""
     if launch.serves(x, d):
         return fused.outer(x, d, window, out)
     (T, h, n_out, w, _), xp = d.shape, array_module(x)
@@ -74,7 +74,7 @@ def outer(x, d, window, out=None):
 
 
 def adjoint(d, W, shape, window):
-    """-> dx of `shape` (T, H, C, W, nb)."""
+    """d (T, H', n_out, W', nb), W (H', W', n_out, K) -> dx of `shape` (T, H, C, W, nb)."""
     if launch.serves(d, W):
         return fused.adjoint(d, W, shape, window)
     (T, H, C, width, nb), (h, w), (kh, kw), xp = shape, W.shape[:2], window.kernel, array_module(d)

@@ -23,7 +23,7 @@ class Window(NamedTuple):
         """Whether every output sees the one input at its own place."""
         return self.kernel == self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
 
-    def tiles(self, H, W):
+    def partitions(self, H, W):
         """Whether every entry of a map of H x W is seen by exactly one tap of one output."""
         return (self.kernel == self.stride and self.dilation == (1, 1) and self.pads == ((0, 0), (0, 0))
                 and H % self.kernel[0] == 0 and W % self.kernel[1] == 0)
@@ -64,19 +64,27 @@ def grids_of(n, out, kernel, stride, before, dilation):
     leaves one remainder are a grid, r + before = remainder + stride (q + skipped) for its q-th; it meets every
     (stride / g)-th tap, g the common divisor of stride and dilation, from `first` on, of which p is the p-th of m. With
     apart = dilation / g that is o = q + skipped - (first dilation - remainder) / stride - p apart, and with taps turned
-    round, p -> m - 1 - p, it is o = q + p apart - low: a convolution at stride 1, padded by (low, high).
+    round, p -> m - 1 - p, it is o = q + p apart - low: a convolution at stride 1, padded by (low, high). It has as many
+    outputs as the grid has inputs: out + low + high - (m - 1) apart of them, whence high.
+
+    Seven inputs, padded by one on either side, under a kernel of 3 at stride 2. The outputs 0 1 2 3 look from -1, 1, 3,
+    5 on. Inputs 1, 3, 5 are seen by taps 2 and 0 of two neighbours, inputs 0, 2, 4, 6 by tap 1 of one output each:
+
+    >>> grids_of(7, out=4, kernel=3, stride=2, before=1, dilation=1)
+    [(slice(1, 7, 2), slice(0, 3, 2), 2, (0, 0), 1), (slice(0, 7, 2), slice(1, 3, 2), 1, (0, 0), 1)]
     """
     found, common = [], gcd(stride, dilation)
     for remainder in range(stride):
         skipped = -((remainder - before) // stride)     # points of the grid in the padding before the map
         inputs = slice(remainder - before + stride * skipped, n, stride)
-        first = next((i for i in range(stride) if i * dilation % stride == remainder), kernel)
+        if inputs.start >= n:
+            continue
+        first = next((i for i in range(stride) if i * dilation % stride == remainder), kernel)      # kernel: no tap
         taps = slice(first, kernel, stride // common)
         m, apart = len(range(first, kernel, stride // common)), dilation // common
         low = (m - 1) * apart + (first * dilation - remainder) // stride - skipped
         high = len(range(n)[inputs]) - out - low + (m - 1) * apart
-        if inputs.start < n:
-            found.append((inputs, taps, m, (low, high), apart))
+        found.append((inputs, taps, m, (low, high), apart))
     return found
 
 

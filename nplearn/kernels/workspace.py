@@ -2,7 +2,7 @@
 
 BLAS's small products run a quarter faster on arrays that start with a cache line; NumPy promises 16 bytes. (CuPy aligns
 to 512 by itself.) `once(key, make)` keeps what `make` made for a key and gives it back when asked again in the same
-thread: for what one kernel fills and uses up before it is asked for the same key again.
+thread: for constants, and for room that one kernel fills and uses up before it is asked for the same key again.
 """
 import math
 import threading
@@ -11,7 +11,7 @@ import numpy as np
 
 from nplearn.backend import array_module
 
-CACHE = 2 * 2**20                                       # bytes of cache a core has, which a chunk's columns should fit
+CACHE = 2 * 2**20                                       # bytes of cache a core has, the measure for a chunk's patches
 ALIGN = 64                                              # bytes: a cache line
 MANY = 64                                               # things that a thread keeps; a ResNet asks for about 40
 SMALL = 16 * 2**10                                      # bytes below which finding the line costs more than it gains
@@ -20,13 +20,19 @@ _own = threading.local()
 
 def once(key, make):
     """What make() returned in this thread when `key` was asked for first; the key
-    names all that `make` depends on. Of more than MANY keys the oldest is forgotten."""
+    names all that `make` depends on. Of more than MANY keys the one that was made first is forgotten, however lately
+    it was used: a step that goes round more than MANY makes all of them anew."""
     kept = vars(_own).setdefault("kept", {})
     if key not in kept:
         if len(kept) >= MANY:
             del kept[next(iter(kept))]
         kept[key] = make()
     return kept[key]
+
+
+def scratch(xp, role, shape, dtype):
+    """An array, not filled, that this thread uses up before it asks for the same again."""
+    return once((role, xp, shape, dtype), lambda: empty(xp, shape, dtype))
 
 
 def empty(xp, shape, dtype):
@@ -37,7 +43,7 @@ def empty(xp, shape, dtype):
 
 
 def zeros(xp, shape, dtype):
-    """A new array of zeros, on a boundary."""
+    """A new array of zeros, on a boundary whatever its size: it is made once and kept."""
     return _aligned(np.zeros, shape, dtype) if xp is np else xp.zeros(shape, dtype)
 
 

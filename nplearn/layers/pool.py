@@ -1,10 +1,7 @@
 """Pooling over maps (T, H, C, W, nb): the largest, or the mean, of each window; or of the whole map."""
-from nplearn.backend import array_module
 from nplearn.columns import batch_shape
 from nplearn.errors import BuildError
 from nplearn.kernels import pool
-from nplearn.kernels.lanes import share
-from nplearn.kernels.workspace import empty
 from nplearn.layers.base import Layer
 from nplearn.layers.windowed import Windowed, need_map
 
@@ -34,17 +31,14 @@ class MaxPool2d(Pool):
     def forward(self, x, tape=None):
         y = pool.max_forward(x, self.window)
         if tape is not None:
-            won = pool.winners(x, y, self.window)
-            tape.keep(self, (x, y) if won is None else (won,))
+            tape.keep(self, pool.winners(x, y, self.window))
         return y
 
     def backward(self, d, tape):
-        kept = tape.take(self)
-        return pool.to_winners(d, *kept) if len(kept) == 1 else pool.max_backward(d, *kept, self.window)
+        return pool.max_backward(d, tape.take(self), self.window)
 
     def tangent(self, v, tape):
-        kept = tape.take(self)
-        return pool.from_winners(v, *kept) if len(kept) == 1 else pool.max_tangent(v, *kept, self.window)
+        return pool.max_tangent(v, tape.take(self), self.window)
 
 
 class AvgPool2d(Pool):
@@ -56,7 +50,7 @@ class AvgPool2d(Pool):
         return pool.mean_forward(x, self.window)
 
     def backward(self, d, tape):
-        return pool.mean_backward(d, (d.shape[0], *self.in_shape, d.shape[-1]), self.window)
+        return pool.mean_backward(d, batch_shape(self.in_shape, d), self.window)
 
     def tangent(self, v, tape):
         return pool.mean_forward(v, self.window)
@@ -74,13 +68,7 @@ class GlobalAvgPool(Layer):
         return pool.map_mean(x)
 
     def backward(self, d, tape):
-        H, _, W = self.in_shape
-        dx = empty(array_module(d), batch_shape(self.in_shape, d), d.dtype)
-
-        def one(t):
-            dx[t] = (d[t] / (H * W))[:, None]
-        share(len(d), one)
-        return dx
+        return pool.map_mean_backward(d, batch_shape(self.in_shape, d))
 
     def tangent(self, v, tape):
         return pool.map_mean(v)

@@ -3,7 +3,7 @@
 With x the input of a weighted layer, which is what the layers below it put out, N samples and labels t:
 
     L_pred = loss(V p(x) + c, t)                  as the net's own loss; V starts at zero
-    L_sim  = mean (S(P x) - S(t))^2               S(z)_ij the adjusted cosine of samples i and j, see kernels/similarity
+    L_sim  = mean (S(P x) - S(t))^2               S(z)_ij the adjusted cosine of samples i and j, see similarity.py
     error at x = dL/dx,  L = (1 - beta) L_pred + beta L_sim                 (pred: L_pred alone, sim: L_sim alone)
 
 from there to the layer below exactly, and no further; the last layer learns from (1 - beta) loss (pred, sim: loss).
@@ -20,12 +20,12 @@ There W_L starts at zero and c does not, and BatchNorm stands in every layer; th
 """
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Cut, Feedback
-from nplearn.kernels.similarity import mismatch
 from nplearn.layers import everything, holders, residuals
 from nplearn.layers.base import whole
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
 from nplearn.rules.checks import choice, number, outputs
 from nplearn.rules.heads import grown, pred, sim
+from nplearn.rules.similarity import mismatch
 
 
 class LocalLoss(Feedback):

@@ -38,7 +38,7 @@ def test_sums_and_affine_maps_per_channel(shape, dtype, with_kernels):
     x, y = noise(0, shape, dtype), noise(1, shape, dtype)
     C = shape[1] if len(shape) == 3 else shape[2]
     gain, shift = noise(2, C), noise(3, C)
-    for found, wanted in zip(norm.channel_sums(put(x), put(y)), norm.channel_sums(x, y), strict=True):
+    for found, wanted in zip(norm.sum_and_dot(put(x), put(y)), norm.sum_and_dot(x, y), strict=True):
         assert found.dtype == np.float64
         close(found.get().astype(dtype), wanted.astype(dtype), x.size, scale=x.size ** 0.5)
     close(norm.channel_sum(put(x)).get().astype(dtype), norm.channel_sum(x).astype(dtype), x.size, scale=x.size ** 0.5)
@@ -50,11 +50,11 @@ def test_sums_and_affine_maps_per_channel(shape, dtype, with_kernels):
 def test_sums_are_taken_in_float64_and_in_one_order(with_kernels):
     x = (1 + noise(0, (1, 64, 2, 33, 16)) / 8).astype(np.float32)
     X = with_kernels.asarray(x)
-    total, squares = (to_host(v) for v in norm.channel_sums(X, X))
+    total, squares = (to_host(v) for v in norm.sum_and_dot(X, X))
     exact = x.astype(np.float64)
     assert np.abs(total / exact.sum(axis=(0, 1, 3, 4)) - 1).max() < 1e-13
     assert np.abs(squares / (exact ** 2).sum(axis=(0, 1, 3, 4)) - 1).max() < 1e-13
-    again = norm.channel_sums(X, X)
+    again = norm.sum_and_dot(X, X)
     assert to_host(again[0]).tobytes() == total.tobytes() and to_host(again[1]).tobytes() == squares.tobytes()
 
 
@@ -91,7 +91,7 @@ def test_batch_norm_of_float32_needs_no_centring(with_kernels):
     z = exact - exact.mean(axis=(0, 1, 3, 4), keepdims=True)
     z /= np.sqrt((z * z).mean(axis=(0, 1, 3, 4), keepdims=True) + 1e-5)
     ones = with_kernels.asarray(np.ones(3, np.float32))
-    found, centre, inverse = fused.forward(with_kernels.asarray(x), ones, ones * 0, 1e-5)
+    found, centre, inverse = fused.normalise(with_kernels.asarray(x), ones, ones * 0, 1e-5)
     assert np.abs(found.get() - z).max() < 1e-6
 
 
@@ -103,9 +103,11 @@ def test_max_pooling_up_and_down_to_the_bit(name, dtype, ties, with_kernels):
     x = np.sign(x) if ties else x
     y = pool.max_forward(x, window)
     d = np.round(8 * noise(1, y.shape)).astype(dtype)   # whole, so that sums agree to the bit
-    found = pool.max_forward(put(x), window)
-    assert np.array_equal(found.get(), y)
-    assert np.array_equal(pool.max_backward(put(d), put(x), put(y), window).get(), pool.max_backward(d, x, y, window))
+    X, Y = put(x), pool.max_forward(put(x), window)
+    assert np.array_equal(Y.get(), y)
+    found = pool.max_backward(put(d), pool.winners(X, Y, window), window)
+    assert np.array_equal(found.get(), pool.max_backward(d, (x, y), window))
+    assert np.array_equal(found.get(), pool.max_backward(d, pool.winners(x, y, window), window))
 
 
 def test_max_pooling_passes_on_what_is_not_a_number(with_kernels):
@@ -200,6 +202,6 @@ def test_plain_bodies_serve_where_they_are_asked_for(monkeypatch, with_kernels):
     x = with_kernels.asarray(np.ones((1, 2, 3)))
     assert launch.serves(x) and not launch.serves(x, x.astype("float32")) and not launch.serves(x.astype("int64"))
     assert not launch.serves(x[:0])
-    norm.channel_sums(x, x)
+    norm.sum_and_dot(x, x)
     monkeypatch.setattr(launch, "PLAIN", True)
     assert not launch.serves(x)

@@ -58,7 +58,27 @@ def test_bands_change_nothing(monkeypatch):
         close(a, b, W.size, scale=30)
 
 
-@pytest.mark.parametrize("n", [5, 16, 32, 40])
-def test_sums_of_products_agree_whichever_way_blas_takes_them(n):
-    wide, narrow = noise(0, (2, 3, 7, 512)), noise(1, (2, 3, 512, n))
-    close(conv.product_sum(wide, narrow), (wide @ narrow).sum(axis=1), 1536, scale=10)
+@pytest.mark.parametrize("n", [5, 8, 16, 32, 33, 40])
+@pytest.mark.parametrize("K", [7, 144])                 # from 100 on, with 8 to 32 columns, in tiles
+def test_sums_of_products_agree_whichever_way_blas_takes_them(K, n):
+    wide, d = noise(0, (2, 3, K, 960)), noise(1, (2, 3, n, 960))            # tiles of 320 and of 64
+    wanted = np.einsum("ghkN,ghnN->gkn", wide, d)
+    for _ in range(2):                                  # the second time in scratch that is used again
+        close(conv.product_sum(wide, d.swapaxes(-1, -2)), wanted, 2880, scale=100)
+        d, wanted = -d, -wanted
+
+
+@given(whole(1, 5), whole(1, 3), whole(1, 3), whole(0, 5), whole(0, 5), whole(1, 9), seeds())
+def test_rows_are_cut_where_the_kernel_rows_inside_the_map_change(kernel, stride, dilation, before, after, H, seed):
+    window = Window((kernel, 1), (stride, 1), ((before, after), (0, 0)), (dilation, 1))
+    h = window.out(H, 1)[0]
+    if h < 1:
+        return
+    first, last = sorted(np.random.default_rng(seed).choice(h + 1, 2, replace=False))
+    found = conv.rows_by_taps(window, H, first, last)
+    inside = [[i for i in range(kernel) if 0 <= row * stride + i * dilation - before < H] for row in range(first, last)]
+    rows = [range(last - first)[part] for part, _ in found]
+    assert [row for part in rows for row in part] == [*range(last - first)]
+    for part, (_, taps) in zip(rows, found, strict=True):
+        assert all([*range(kernel)[taps]] == (inside[row] or [0]) for row in part)
+    assert all(a != b for (_, a), (_, b) in zip(found, found[1:], strict=False))        # no run is cut in two

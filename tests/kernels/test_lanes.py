@@ -1,15 +1,15 @@
 """Lanes share out chunks and change no bit. Oracle: a plain loop."""
 import doctest
+import subprocess
+import sys
 import threading
 import time
 from types import MethodType
 
 import numpy as np
 import pytest
-import threadpoolctl
 
 import nplearn.columns as columns_module
-import nplearn.layers.pool as pool_layer
 import nplearn.layers.shortcut as shortcut_layer
 from nplearn.kernels import lanes, workspace
 from nplearn.kernels.threads import use_threads
@@ -94,15 +94,6 @@ def test_training_ends_in_the_same_bits_on_any_number_of_lanes(rule):
     assert trained(rule, 1) == trained(rule, 2) == trained(rule, 3)
 
 
-def test_threads_are_lanes_where_batches_are_cut_and_blas_threads_elsewhere():
-    def blas():
-        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
-    use_threads(2, laned=True)
-    assert lanes.count() == 2 and blas() == {1}
-    use_threads(2, laned=False)
-    assert lanes.count() == 1 and blas() == {2}
-
-
 class Slow(Layer):
     """Adds one, in an own loop over lanes that takes its time in the last chunk."""
 
@@ -125,6 +116,15 @@ class Plain(Layer):
         return 2 * x
 
 
+class Refuses(Slow):
+    """Says that it does not flow."""
+
+    flows = False
+
+    def forward(self, x, tape=None):
+        return 2 * x
+
+
 class Inherits(Slow):
     """Says nothing of flowing, so its plain NumPy is safe although its base flows."""
 
@@ -134,7 +134,7 @@ class Inherits(Slow):
 
 def test_plain_numpy_in_a_layer_sees_what_lanes_have_finished():
     lanes.use(2)
-    for plain in (Plain(), Inherits()):
+    for plain in (Plain(), Inherits(), Refuses()):
         net = Sequential(Slow(), Slow(), plain, Slow())
         assert (net.forward(np.zeros((4, 1, 1))) == 5).all()
 
@@ -210,7 +210,7 @@ RULES = "backprop", "fa", "dfa", "usf", "kp", "pfa:path=direct", "pfa:path=colla
 def test_a_flow_reads_nothing_that_is_not_written(name, build, monkeypatch):
     """Arrays start as NaN; the reference lets no work gather. To the bit, on any number of lanes."""
     true = workspace.empty
-    for module in (workspace, columns_module, pool_layer, shortcut_layer):
+    for module in (workspace, columns_module, shortcut_layer):
         monkeypatch.setattr(module, "empty", lambda xp, shape, dtype: np.full(shape, np.nan, dtype))
     assert true is not workspace.empty
 
@@ -329,6 +329,13 @@ def test_lanes_work_under_the_callers_errstate():
         assert np.isinf(lanes.chunkwise(lambda x, out: np.divide(x, 0, out=out), np.ones((4, 3)))).all()
     with np.errstate(all="raise"), pytest.raises(FloatingPointError):
         lanes.share(2, lambda t: np.divide(np.ones(3), 1 - t))
+
+
+def test_lanes_come_up_where_the_system_has_no_fork():
+    code = ("import os, numpy; del os.register_at_fork; from nplearn.kernels import lanes; lanes.use(2); found = []; "
+            "lanes.share(4, found.append); print(sorted(found))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[0, 1, 2, 3]\n", done.stderr
 
 
 def test_an_interrupt_while_waiting_leaves_the_lanes_in_step(monkeypatch):

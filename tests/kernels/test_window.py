@@ -1,8 +1,11 @@
+import doctest
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nplearn.errors import SettingError
+from nplearn.kernels import window as module
 from nplearn.kernels.window import Window, pads_for, pair
 from nplearn.layers import Conv2d
 from tests.oracles.conv import pads_of
@@ -40,3 +43,8 @@ def test_same_is_that_of_the_definition(H, W, kernel, stride, dilation):
 def test_settings_that_are_no_window_are_refused(wrong):
     with pytest.raises(SettingError, match=f"Conv2d: {next(iter(wrong))} "):
         Conv2d(**{"n": 2, "kernel": 3, **wrong})
+
+
+def test_the_example_in_the_docstring_is_true():
+    failed, ran = doctest.testmod(module)
+    assert failed == 0 and ran > 0

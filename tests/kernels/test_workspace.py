@@ -44,5 +44,5 @@ def test_tiles_are_views_of_the_same_columns():
     a = np.arange(2 * 3 * 128.0).reshape(2, 3, 128)
     tiled = conv.tiles(a, 64)
     assert tiled.shape == (2, 2, 3, 64) and np.shares_memory(tiled, a) and np.array_equal(tiled[1, 1], a[1, :, 64:])
-    shapes = (512, 144, 16), (512, 288, 32), (512, 576, 64), (448, 400, 6), (512, 1152, 128), (100, 9, 4)
-    assert [conv.tile_of(*shape) for shape in shapes] == [256, 64, 16, 224, 512, 100]
+    shapes = (16, 144, 512), (32, 288, 512), (64, 576, 512), (6, 400, 448), (128, 1152, 512), (4, 9, 100)
+    assert [conv.tile_width(*shape) for shape in shapes] == [256, 64, 16, 224, 512, 100]

@@ -32,6 +32,7 @@ def test_output_and_error_are_those_of_explicit_loops(case, seed):
         close(dx, oracle.max_pool_backward(d, x, *settings), scale=4)
     else:
         close(y, oracle.mean_pool(x, *settings), scale=1)
+        close(dx, oracle.mean_pool_backward(d, x.shape, *settings), scale=4)
 
 
 def test_padding_never_wins_a_maximum():
@@ -58,6 +59,8 @@ def test_global_mean_is_the_mean_over_the_map():
     x = noise(3, (4, 5, 3, 2))
     layer = GlobalAvgPool().build((5, 3, 2), dtype=np.float64)
     close(rows(layer.forward(columns(x))), x.mean(axis=(1, 2)), scale=1)
+    d = noise(4, (4, 2))
+    close(rows(layer.backward(columns(d, 2), None)), np.broadcast_to(d[:, None, None] / 15, x.shape), scale=1)
 
 
 @pytest.mark.parametrize("layer, in_shape, words", [

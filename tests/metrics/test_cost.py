@@ -160,7 +160,7 @@ def whole(window, H, first, last):
 @pytest.mark.parametrize("name, kind", [pair for pair in PAIRS if pair[0] not in UNSPIED])
 def test_multiply_adds_are_those_of_the_products_made(name, kind, monkeypatch):
     """With those rows of a kernel that see nothing but padding, which convolutions leave out."""
-    monkeypatch.setattr(conv, "runs", whole)
+    monkeypatch.setattr(conv, "rows_by_taps", whole)
     net, loss = KINDS[kind](1), loss_of(name)
     rule = registry.make(name).attach(net, 1)
     counted = cost(net, rule, loss, *batch(net)).by("phase")
@@ -179,7 +179,7 @@ def test_rows_of_a_kernel_that_see_only_padding_are_left_out(kind):
 
 def test_without_padding_the_way_down_may_multiply_more_than_is_counted(monkeypatch):
     """A convolution's adjoint is counted at its outputs; made as a convolution of d it multiplies at every input."""
-    monkeypatch.setattr(conv, "runs", whole)
+    monkeypatch.setattr(conv, "rows_by_taps", whole)
     net = Sequential(conv1=Conv2d(3, 3), act=Tanh(), conv2=Conv2d(4, 3, padding="valid"), flatten=Flatten(),
                      fc=Dense(5)).build((6, 6, 2), 1)
     for name, wanted in (("dfa", 1), ("backprop", (6 * 6) / (4 * 4))):

@@ -30,6 +30,17 @@ def mean_pool(x, kernel, stride, padding="valid"):
     return _pool(x, kernel, stride, padding, 0.0, np.mean)
 
 
+def mean_pool_backward(d, shape, kernel, stride, padding="valid"):
+    """Each d, in equal parts, goes to all entries of its window; what the padding gets is cut off at the end."""
+    (top, bottom), (left, right) = pads_of(padding, shape[1:3], kernel, stride, (1, 1))
+    N, H, W, C = shape
+    dx = np.zeros((N, top + H + bottom, left + W + right, C))
+    for row, column in np.ndindex(d.shape[1:3]):
+        for i, j in np.ndindex(kernel):
+            dx[:, row * stride[0] + i, column * stride[1] + j] += d[:, row, column] / (kernel[0] * kernel[1])
+    return dx[:, top:top + H, left:left + W]
+
+
 def max_pool_backward(d, x, kernel, stride, padding="valid"):
     """Each d goes to the entry of its window that NumPy's argmax finds: the first, row by row."""
     (top, _), (left, _) = pads_of(padding, x.shape[1:3], kernel, stride, (1, 1))

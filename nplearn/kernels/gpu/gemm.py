@@ -40,6 +40,7 @@ def matmul(a, b, out=None):
     """a @ b; `out` must share no memory with a or b. Operands that cuBLAS cannot read as they lie are copied."""
     xp, (m, k), n = array_module(a), a.shape[-2:], b.shape[-1]
     shape = (*broadcast(a.shape[:-2], b.shape[:-2]), m, n)
+    # Looked at here, as no other kernel does: cuBLAS is given bare addresses and would write past the end.
     if b.shape[-2] != k or a.dtype != b.dtype or (out is not None and (out.shape, out.dtype) != (shape, a.dtype)):
         into = "" if out is None else f" into {out.dtype} {out.shape}"
         raise NplearnError("gemm.matmul", f"{a.dtype} {a.shape} times {b.dtype} {b.shape}{into}",
@@ -78,7 +79,7 @@ def plan(itemsize, *arrays):
     if None in lies or lies[2][0] == TURNED or min(min(strides) for _, strides in arrays) < 0:
         return None
     axes, stack = [], arrays[2][0][:-2]
-    for size, *steps in zip(stack, *(along(shape, strides, len(stack)) for shape, strides in arrays), strict=True):
+    for size, *steps in zip(stack, *(steps_of(shape, strides, len(stack)) for shape, strides in arrays), strict=True):
         if size == 1:
             continue
         if axes and all(outer == size * inner for outer, inner in zip(axes[-1][1:], steps, strict=True)):
@@ -101,7 +102,7 @@ def reading(shape, strides):
     return None
 
 
-def along(shape, strides, n):
+def steps_of(shape, strides, n):
     """The strides of the n axes of a stack, 0 for those along which one matrix serves for all."""
     steps = [step if size > 1 else 0 for size, step in zip(shape[:-2], strides[:-2], strict=True)]
     return [0] * (n - len(steps)) + steps

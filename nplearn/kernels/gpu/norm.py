@@ -1,12 +1,14 @@
 """Sums per channel and batch normalisation, a pass over the data to a launch.
 
     parts         block (c, p) adds x and x y over some rows of channel c, by thread, then by a tree: a fixed order
-    total         both sums over p                                            channel_sums in kernels/norm.py
-    affine        gain x + shift                                              affine in kernels/norm.py
+    total         both sums over p: `sum_and_dot`
+    affine        gain x + shift
     moments       both sums over p -> mean, 1 / sqrt(v + eps), and the running statistics move
-    normalise     scale (x - mean) / sqrt(v + eps) + shift                    normalise in kernels/norm.py
-    backward      both sums over p -> sum d, sum d z                          dots in kernels/norm.py
-    through       scale / sqrt(v + eps) (d - mean(d) - z mean(d z))           jacobian in kernels/norm.py
+    normalise     scale (x - mean) / sqrt(v + eps) + shift
+    dots          both sums over p -> sum d, sum d z
+    jacobian      scale / sqrt(v + eps) (d - mean(d) - z mean(d z))
+
+Plain bodies: the functions of the same names in kernels/norm.py.
 
 x is (T, F, nb) or (T, H, C, W, nb): R = T or T H rows of C channels of L = nb or W nb entries. Everything is added and
 multiplied in float64 and rounded once. For float32 that makes centring unnecessary, wherever the mean lies: products of
@@ -74,8 +76,8 @@ extern "C" __global__ void moments(const double* part, long long C, long long P,
     inverse[c] = 1 / sqrt(v + eps);
 }
 
-extern "C" __global__ void backward(const double* part, long long C, long long P, const double* centre,
-                                    const double* inverse, double* out) {
+extern "C" __global__ void dots(const double* part, long long C, long long P, const double* centre,
+                                const double* inverse, double* out) {
     long long c = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= C) return;
     double sum = over(part, 0, c, C, P);
@@ -98,9 +100,9 @@ extern "C" __global__ void normalise(const T* x, T* y, const T* scale, const T* 
         y[line * L + l] = (T)(a * ((double)x[line * L + l] - mu) + b);
 }
 
-extern "C" __global__ void through(const T* d, const T* x, T* dx, const T* scale, const double* centre,
-                                   const double* inverse, const double* sum_d, const double* sum_dz, double m,
-                                   long long C, long long L) {
+extern "C" __global__ void jacobian(const T* d, const T* x, T* dx, const T* scale, const double* centre,
+                                    const double* inverse, const double* sum_d, const double* sum_dz, double m,
+                                    long long C, long long L) {
     long long line = blockIdx.x, c = line % C;
     double a = (double)scale[c] * inverse[c], mu = centre[c], slope = inverse[c] * sum_dz[c] / m, mean = sum_d[c] / m;
     for (long long l = (long long)blockIdx.y * blockDim.x + threadIdx.x; l < L; l += (long long)gridDim.y * blockDim.x)
@@ -118,14 +120,14 @@ def parts(x, y):
     """Sums of x and of x y, (P, 2, C) float64, still to be added over P, which is a function of x's shape alone."""
     x, y = contiguous(x, y)
     R, C, L = sizes(x)
-    each = -(-R // min(R, max(1, 1024 // C)))
+    each = -(-R // min(R, max(1, 1024 // C)))           # rows a block: about 1024 blocks, which keep a GPU busy
     part = array_module(x).empty((-(-R // each), 2, C), "float64")
     across = next((n for n in (32, 64, 128) if n >= L), 256)               # threads along a row; 256 in all
     run(SOURCE, "parts", x, (C, len(part)), (across, 256 // across), x, y, part, R, C, L, each)
     return part
 
 
-def channel_sums(x, y):
+def sum_and_dot(x, y):
     """(sum of x, sum of x y) over samples and positions, each (C,) float64."""
     part = parts(x, y)
     P, _, C = part.shape
@@ -143,8 +145,9 @@ def affine(x, gain, shift):
     return y
 
 
-def forward(x, scale, shift, eps, mean=None, variance=None, momentum=0.0):
-    """Batch normalisation of x: (y, the batch's mean, 1 / sqrt(v + eps)); `mean` and `variance` move if given."""
+def normalise(x, scale, shift, eps, mean=None, variance=None, momentum=0.0):
+    """Batch normalisation of x: (y, the batch's mean, 1 / sqrt(v + eps)); `mean` and `variance`, where given, follow in
+    place."""
     part, xp, (R, C, L) = parts(x, x), array_module(x), sizes(x)
     centre, inverse = xp.empty(C, "float64"), xp.empty(C, "float64")
     run(SOURCE, "moments", x, *flat(C), part, C, len(part), np.float64(R * L), np.float64(eps), np.float64(momentum),
@@ -155,19 +158,19 @@ def forward(x, scale, shift, eps, mean=None, variance=None, momentum=0.0):
     return y, centre, inverse
 
 
-def sums(d, x, centre, inverse):
+def dots(d, x, centre, inverse):
     """Sum of d and of d z, z = (x - centre) inverse, per channel, (C,) float64."""
     part = parts(d, x)
     P, _, C = part.shape
     out = array_module(d).empty((2, C), "float64")
-    run(SOURCE, "backward", d, *flat(C), part, C, P, centre, inverse, out)
+    run(SOURCE, "dots", d, *flat(C), part, C, P, centre, inverse, out)
     return out[0], out[1]
 
 
-def through(d, x, scale, centre, inverse, sum_d, sum_dz):
+def jacobian(d, x, centre, inverse, scale, sum_d, sum_dz):
     """What BatchNorm sends down: d without what batch mean and variance take out of it."""
     (d, x), (R, C, L) = contiguous(d, x), sizes(d)
     dx = array_module(d).empty(d.shape, d.dtype)
-    run(SOURCE, "through", d, *along(R * C, L), d, x, dx, scale, centre, inverse, *contiguous(sum_d, sum_dz),
+    run(SOURCE, "jacobian", d, *along(R * C, L), d, x, dx, scale, centre, inverse, *contiguous(sum_d, sum_dz),
         np.float64(R * L), C, L)
     return dx

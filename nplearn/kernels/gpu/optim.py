@@ -3,6 +3,9 @@
 A step of the plain bodies, `update` in optim/sgd.py and optim/adam.py, is five to fifteen launches that read and write
 the arena as often; these read and write each array once. Settings are arguments of the launch, so schedules act. mask
 is null where everything decays, else 1 where it does.
+
+W, G are a block of the arena's values and gradients; `block` is its slice, for the optimiser's own arrays (slots,
+mask); `now` holds the settings that schedules give at this step.
 """
 from math import sqrt
 
