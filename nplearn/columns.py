@@ -17,6 +17,7 @@ import numpy as np
 
 from nplearn.backend import array_module, like
 from nplearn.kernels import lanes
+from nplearn.kernels.product import product
 from nplearn.kernels.turn import spread_rows
 from nplearn.kernels.workspace import CACHE, empty, empty_like, once
 
@@ -152,8 +153,7 @@ def draw_rows(draw, x):
 def over_channels(B, d):
     """B (p, q) times the channel axis of d: (T, q, nb) -> (T, p, nb), (T, H, q, W, nb) -> (T, H, p, W, nb)."""
     if len(d) == 1 and d.ndim == 3:
-        return (B @ d[0])[None]                         # of two matrices, which CuPy does not copy; in the tiles of
-                                                        # `product` long sums would end in other bits
+        return product(B, d[0])[None]                   # of two matrices, which CuPy does not copy
     xp = array_module(d)
     if d.ndim == 3:
         out, flat = empty(xp, (len(d), len(B), d.shape[-1]), d.dtype), lambda x: x

@@ -35,10 +35,10 @@ class Dense(Weighted):
         return self.in_shape[0], n_out
 
     def apply(self, x, W):
-        return product(W, x[0])[None] if len(x) == 1 else over_channels(W, x)
+        return over_channels(W, x)
 
     def adjoint(self, d, W, shape):
-        return product(W.T, d[0])[None] if len(d) == 1 else over_channels(W.T, d)
+        return over_channels(W.T, d)
 
     def over_bias(self, d, out=None):
         if len(d) == 1:

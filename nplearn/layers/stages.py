@@ -14,7 +14,7 @@ from nplearn.layers.shape import Flatten, Reshape
 from nplearn.layers.transposed import Transposed
 
 
-class Stage(Sequential):
+class Stage:
     """One weighted layer with the unweighted ones behind it; the first stage also has those before it.
 
     layer       the weighted layer; the stage has its path
@@ -25,12 +25,18 @@ class Stage(Sequential):
     """
 
     def __init__(self, layers):
-        super().__init__(*layers)
+        self.whole, self.layers = chain_of(layers), layers
         self.layer = next(layer for layer in layers if isinstance(layer, Weighted))
         at = next((i for i, layer in enumerate(layers) if isinstance(layer, Activation)), len(layers))
         self.activation = layers[at] if at < len(layers) else None
         self.path, self.in_shape, self.out_shape = self.layer.path, layers[0].in_shape, layers[-1].out_shape
         self.front, self.behind = layers[:at], layers[at + 1:]
+
+    def forward(self, x, tape=None):
+        return self.whole.forward(x, tape)
+
+    def backward(self, d, tape):
+        return self.whole.backward(d, tape)
 
     @property
     def linear(self):

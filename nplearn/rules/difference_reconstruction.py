@@ -25,15 +25,14 @@ from functools import cache
 from math import prod
 
 from nplearn.columns import outside
-from nplearn.errors import SettingError
+from nplearn.errors import SettingError, unwritten
 from nplearn.layers import Dense, Reshape, stages, weighted
 from nplearn.layers.initial import XAVIER, Law
 from nplearn.rules.checks import number, outputs
 from nplearn.rules.inverses import TargetRule
 
 
-class DifferenceReconstruction(TargetRule):
-    idea = "difference targets; an inverse learns to undo, by differences, the whole net above"
+class ReconstructionRule(TargetRule):
     paper = "Meulemans et al. 2020"
     law = Law("xavier-normal", "normal", XAVIER.std)
 
@@ -64,18 +63,24 @@ class DifferenceReconstruction(TargetRule):
 
     def down(self, i, q, h, back):
         """What g_l reads when the output is q."""
+        raise unwritten(self, "down(self, i, q, h, back)")
+
+
+class DifferenceReconstruction(ReconstructionRule):
+    idea = "difference targets; an inverse learns to undo, by differences, the whole net above"
+
+    def down(self, i, q, h, back):
         for k in range(self.L, i, -1):
             q = self.lower(k, q, h, back)
         return q
 
 
-class DirectDifferenceReconstruction(DifferenceReconstruction):
+class DirectDifferenceReconstruction(ReconstructionRule):
     """g[l] is K_{l-1}: from the output to h_{l-1}; a bias would be lost in the difference."""
 
     walk = "a target for the layer below, by a learned map from the output"
     idea = "difference targets straight from the output, by a learned linear map to each layer"
-    keeps = "a linear map from the output to each layer, learned"
-    biased = False
+    keeps, biased = "a linear map from the output to each layer, learned", False
 
     def prepare(self, net):
         K, self.f, self.g = outputs(net, self), [None, *stages(net)], {}

@@ -19,17 +19,16 @@ Source: Nokland 2016, arXiv 1609.01596 (code dfa-torch); Sanfiz and Akrout 2021,
 from math import prod
 
 from nplearn.backend import memory_left
-from nplearn.errors import BuildError
+from nplearn.errors import BuildError, unwritten
 from nplearn.feedback import Broadcast, Cut, Transport
 from nplearn.layers import holders, residuals, weighted
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
 from nplearn.rules.checks import choice, number, outputs
 
 
-class DirectFeedbackAlignment(Rule):
-    flows = True
-    idea = "the output error goes straight to every hidden layer through a fixed random matrix"
-    paper = "Nokland 2016"
+class DirectRule(Rule):
+    """`signal(tape)` (K, N) goes straight to every hidden layer, along the walk described above."""
+
     keeps, learns_when = "B, fixed", "W every step"
     claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART})
 
@@ -42,7 +41,7 @@ class DirectFeedbackAlignment(Rule):
             self.claims = self.claims - {NO_TRANSPORT}
 
     def signal(self, tape):
-        return tape.error
+        raise unwritten(self, "signal(self, tape)")
 
     def feedback(self, layer, rng):
         K, size = outputs(self.net, self), prod(layer.in_shape)
@@ -71,3 +70,12 @@ class DirectFeedbackAlignment(Rule):
             for layer in inside[1:] if self.residual == "block" else ():
                 layer.feedback = Transport()
         return self
+
+
+class DirectFeedbackAlignment(DirectRule):
+    flows = True
+    idea = "the output error goes straight to every hidden layer through a fixed random matrix"
+    paper = "Nokland 2016"
+
+    def signal(self, tape):
+        return tape.error

@@ -21,10 +21,10 @@ the unpooled map) where this library projects to the next weighted layer's input
 from nplearn.backend import array_module
 from nplearn.errors import BuildError
 from nplearn.rules.checks import choice, number
-from nplearn.rules.direct_feedback_alignment import DirectFeedbackAlignment
+from nplearn.rules.direct_feedback_alignment import DirectRule
 
 
-class DirectTargets(DirectFeedbackAlignment):
+class DirectTargets(DirectRule):
     """What the two share: the paper's law for B, centred if asked. A rule gives `signal(tape)`, and says what it is."""
 
     paper = "Frenkel, Lefebvre and Bol 2021"

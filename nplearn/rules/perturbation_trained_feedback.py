@@ -16,24 +16,35 @@ Kept: B_l, learned, with its optimiser's slots (its own `optimiser` where one is
 Source: Lansdell, Prakash and Kording 2020, ICLR, arXiv 1906.00889.
 """
 from nplearn.columns import beside, draw_rows
-from nplearn.feedback import Matrix
+from nplearn.feedback import Feedback, Matrix
 from nplearn.layers import stages
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
 from nplearn.rules.checks import choice, number
 
 
-class Fitted(Matrix):
+class Fitted(Feedback):
     """B, fitted to `estimate`: what noise says of the error at the layer's input, told by the rule before its walk."""
 
     says = "a learned matrix B, fitted to the error that noise tells"
-    estimate = None
+
+    def __init__(self, B):
+        self.B, self.estimate = Matrix(B, learns=True), None
 
     def carry(self, layer, d, x, tape):
-        return tape.once(layer, d, lambda: layer.adjoint(d, self.matrix.value, x.shape))
+        return tape.once(layer, d, lambda: self.B.carry(layer, d, x, tape))
 
     def collect(self, layer, d, x, tape):
         off = self.carry(layer, d, x, tape) - self.estimate
-        tape.add(self.matrix, layer.outer(off, d) * tape.count)
+        tape.add(self.B.matrix, layer.outer(off, d) * tape.count)
+
+    def effective(self, layer):
+        return self.B.effective(layer)
+
+    def params(self):
+        return self.B.params()
+
+    def become_exact(self, layer):
+        return self.B.become_exact(layer)
 
 
 class PerturbationTrainedFeedback(Rule):
@@ -53,7 +64,7 @@ class PerturbationTrainedFeedback(Rule):
         self.chain = stages(net)
 
     def feedback(self, layer, rng):
-        return Fitted(layer.draw(rng), learns=True)
+        return Fitted(layer.draw(rng))
 
     def noise(self, tape, layer, x):
         """xi: one number for each entry of x."""

@@ -19,7 +19,7 @@ CHAINS = {name: NETS[name] for name in ("dense", "stride", "map", "norm")}
 def test_weights_get_the_gradients_of_feedback_alignment_with_the_same_matrices(net):
     mine, theirs = Trial(CHAINS[net], PerturbationTrainedFeedback), Trial(CHAINS[net], FeedbackAlignment)
     for layer, other in zip(mine.rule.layers, theirs.rule.layers, strict=True):
-        other.feedback.matrix.value[...] = layer.feedback.matrix.value
+        other.feedback.matrix.value[...] = layer.feedback.B.matrix.value
     mine.run()
     theirs.run()
     assert not differ(mine.assign(), theirs.assign())
@@ -30,12 +30,12 @@ def test_feedback_of_a_linear_net_becomes_w():
     rule = PerturbationTrainedFeedback(optimiser=lambda arena: Adam(arena, lr=0.01)).attach(net, 1)
     rule.follow(SGD(net.arena, 0.0))
     tape, layer, rng, mean = Tape(net, SquaredError()), weighted(net)[1], np.random.default_rng(0), 0
-    before = angle(layer.feedback.matrix.value, layer.weight.value)
+    before = angle(layer.feedback.B.matrix.value, layer.weight.value)
     for step in range(1500):
         tape.begin(rng.normal(size=(100, 3)), rng.normal(size=(100, 4)), seed=step).run()
         rule.assign(net, tape)
         rule.learn(net, tape)
-        mean = mean + layer.feedback.matrix.value / 500 if step >= 1000 else mean
+        mean = mean + layer.feedback.B.matrix.value / 500 if step >= 1000 else mean
     off = np.linalg.norm(mean - layer.weight.value) / np.linalg.norm(layer.weight.value)
     assert before > 45 and off < 0.03 and angle(mean, layer.weight.value) < 2
 
@@ -45,7 +45,7 @@ def test_the_gradient_of_the_feedback_is_that_of_its_least_squares(antithetic):
     trial = Trial(dense_net, lambda: PerturbationTrainedFeedback(antithetic=antithetic), seed=3)
     tape = trial.run()
     layer = trial.rule.layers[0]
-    B = layer.feedback.matrix
+    B = layer.feedback.B.matrix
     xi = {each: trial.rule.noise(tape, each, tape.seen(each)[0]) for each in trial.rule.layers}
     gain = (trial.rule.moved(tape, xi, 0.01) - tape.values) / 0.01
     if antithetic:
