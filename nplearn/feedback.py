@@ -25,8 +25,10 @@ class Feedback(MayFlow):
     effective(layer)            the array to compare with W (None where there is none, as for a broadcast)
     params(), fixed()           {name: Param} that learn; {name: array} drawn once and never moved
     become_exact(layer)         set the feedback to W, so that the walk is backprop; False where that has no meaning
+    linear                      carry(d + e) is carry(d) + carry(e), as rules need whose errors settle
     """
 
+    linear = True
     says = ""                                           # in words, for `python -m nplearn scope`
 
     def carry(self, layer, d, x, tape):

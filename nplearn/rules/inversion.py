@@ -30,7 +30,7 @@ class Loop(Feedback):
     says = "a loop around the layer through a fixed matrix"
 
     def __init__(self, V, rule):
-        self.matrix, self.settle, self.clip = V, rule.settle, rule.clip
+        self.matrix, self.settle, self.clip, self.linear = V, rule.settle, rule.clip, rule.clip is None
 
     def carry(self, layer, d, x, tape):
         rx = self.settle(layer, d, self.matrix, x.shape)

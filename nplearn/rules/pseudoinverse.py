@@ -38,6 +38,7 @@ class Inverse(Feedback):
 
     def __init__(self, V, uses, rule, below):
         self.uses, self.rescale, self.most, self.gate, self.below = uses, rule.rescale, rule.most, rule.gate, below
+        self.linear = rule.rescale in ("match", "none")
         self.matrix, self.power = Param(V), Param(array_module(V).zeros(1, V.dtype))
         self.power.value[...] = self.squared(V)         # till W's is known: V as it starts
 

@@ -36,8 +36,9 @@ class Relaxation(Rule):
         self.net, self.seed, self.layers = net, seed, self.through.layers
         self.state, self.optimiser = self.through.state, None
         for layer in self.layers:
-            if layer.feedback.effective(layer) is None:
-                raise BuildError(layer.path, f"feedback that is {layer.feedback.says}",
+            if layer.feedback.effective(layer) is None or not layer.feedback.linear:
+                how = "" if layer.feedback.linear else ", not linear in the delta"
+                raise BuildError(layer.path, f"feedback that is {layer.feedback.says}{how}",
                                  "feedback that takes a delta down by a matrix, as W does",
                                  f"let {type(self).__name__} go through Backprop(), FeedbackAlignment() or the like")
         self.chain = stages(net)
