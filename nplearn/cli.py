@@ -18,8 +18,10 @@ from nplearn.errors import CheckpointError, NplearnError, SettingError
 from nplearn.feedback import Cut
 from nplearn.kernels.threads import use_threads
 from nplearn.layers import Weighted, laned, leaves
+from nplearn.layers.initial import LAWS
 from nplearn.metrics import evaluate
 from nplearn.nets import NETS
+from nplearn.nets.mlp import ACTIVATIONS
 from nplearn.resume import copy_into, net_arrays
 from nplearn.rules import EXACT_TOP, registry
 from nplearn.runs import LOSSES, OPTIMISERS, Settings, pick
@@ -148,12 +150,12 @@ def train(options):
     chosen = {name: value for name, value in vars(options).items() if name in Settings.__dataclass_fields__}
     rule = chosen.pop("rule")
     registry.make(rule)                                 # a misspelt name should not wait for the data
-    if options.hidden:
-        if chosen.get("net", "mlp") != "mlp":
-            raise SettingError("--hidden", f"net {options.net}", "mlp", "leave it out")
-        if min(options.hidden) < 1:
-            raise SettingError("--hidden", f"{options.hidden}", "widths of 1 or more", "change them")
-        chosen["net_options"] = {"hidden": options.hidden}
+    of_mlp = {name: getattr(options, name) for name in ("hidden", "activation", "init") if getattr(options, name)}
+    if of_mlp and chosen.get("net", "mlp") != "mlp":
+        raise SettingError(f"--{next(iter(of_mlp))}", f"net {options.net}", "mlp", "leave it out")
+    if options.hidden and min(options.hidden) < 1:
+        raise SettingError("--hidden", f"{options.hidden}", "widths of 1 or more", "change them")
+    chosen["net_options"] = of_mlp
     settings = Settings.for_rule(rule, **chosen)
     pick("net", settings.net, NETS)
     if settings.epochs < 1:
@@ -217,6 +219,8 @@ def arguments_train(sub):
     given = {"default": argparse.SUPPRESS}              # what is not given is the rule's own, or the usual
     sub.add_argument("--net", help=", ".join(NETS), **given)
     sub.add_argument("--hidden", type=widths, metavar="N,N,...", help="widths of the mlp: 256,256")
+    sub.add_argument("--activation", help=f"of the mlp: {', '.join(ACTIVATIONS)} (default: the rule's own, or relu)")
+    sub.add_argument("--init", help=f"law of the mlp's weights: {', '.join(LAWS)} (default xavier)")
     sub.add_argument("--rule", default="backprop", help=", ".join(registry.names(controls=True)))
     sub.add_argument("--data", default="mnist5k", help="mnist5k, mnist, fashion-mnist, cifar-10, or a path")
     sub.add_argument("--data-dir", help="folder that holds the data set")

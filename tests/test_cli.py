@@ -184,6 +184,8 @@ def refused(argv, capsys, *words):
     (["--lr", "nan"], ["SGD lr: nan"]), (["--lr", "-1"], ["SGD lr: -1"]), (["--momentum", "2"], ["momentum: 2"]),
     (["--decay", "-1"], ["SGD decay: -1"]), (["--hidden", "0"], ["--hidden: [0]"]),
     (["--threads", "0"], ["threads: 0"]),
+    (["--init", "xaver"], ["mlp: init 'xaver'", "xavier, torch"]),
+    (["--activation", "tan"], ["mlp: activation 'tan'", "tanh"]),
     (["--hidden", "8,-2"], ["--hidden: [8, -2]"]), (["--optimiser", "sdg"], ["optimiser: 'sdg'", "sgd, adam"]),
     (["--loss", "mse"], ["loss: 'mse'", "softmax"]), (["--augment", "-1"], ["Shift padding: -1"]),
     (["--lr-steps", "1:nan"], ["MultiStep factor: nan"])])

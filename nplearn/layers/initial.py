@@ -45,6 +45,7 @@ LECUN_NORMAL = Law("lecun", "normal", lambda fan_in, fan_out: 1 / sqrt(fan_in))
 AKROUT = Law("akrout", "normal", lambda fan_in, fan_out: 1 / sqrt(fan_in + fan_out))
 ORTHOGONAL = Law("orthogonal", "orthogonal", lambda fan_in, fan_out: 1 / sqrt(max(fan_in, fan_out)))
 ZERO = Law("zero", "normal", lambda fan_in, fan_out: 0.0)
+LAWS = {law.name: law for law in (XAVIER, TORCH, HE_FAN_OUT, HE_FAN_IN, LECUN_NORMAL, AKROUT, ORTHOGONAL, ZERO)}
 
 
 def orthogonal(rng, n, m):

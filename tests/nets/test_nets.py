@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from nplearn.columns import rows
 from nplearn.errors import BuildError, SettingError
-from nplearn.layers import Tanh, weighted
+from nplearn.layers import ORTHOGONAL, Tanh, weighted
+from nplearn.layers.initial import LAWS
 from nplearn.losses import SoftmaxCrossEntropy, SquaredError
 from nplearn.nets import lenet, make, mlp, square
 from nplearn.tape import Tape
@@ -59,6 +60,16 @@ def test_an_mlps_nonlinearities_are_given_by_name_the_outputs_too():
     for option in ("activation", "output"):
         with pytest.raises(SettingError, match=f"mlp: {option} 'soft'; expected one of relu"):
             mlp(3, **{option: "soft"})
+
+
+def test_an_mlps_weights_are_drawn_by_the_law_of_that_name():
+    for init in "orthogonal", ORTHOGONAL:
+        W = mlp(4, (6, 6), init=init).build((6,), 0).layers[3].weight.value
+        np.testing.assert_allclose(W @ W.T, np.eye(6) * (W @ W.T)[0, 0], atol=1e-6)
+    assert not mlp(4, (6,), init="zero").build((6,), 0).layers[1].weight.value.any()
+    assert set(LAWS) == {law.name for law in LAWS.values()}
+    with pytest.raises(SettingError, match="init 'xaver'; expected one of xavier, torch"):
+        mlp(init="xaver")
 
 
 def test_square_nets_have_square_orthogonal_weights_and_the_first_outputs_are_the_classes():
