@@ -1,7 +1,14 @@
-"""The cells of reciprocal_study.py: which trainings the study is made of, how one is run, and what it should cost.
+"""What reciprocal_study.py is made of: data sets and nets, rules, parts, and the list of trainings that follows.
 
-A cell is one training: part, task, rule, setting, seed. What it is made from (`described`) is JSON and stands in its
-file beside what came out, so that a file of other settings is not taken for it.
+    To add a rule       one line in CONTENDERS. It is then searched, compared, planned and drawn on every task;
+                        a task whose net it cannot serve lists it under `without`.
+    To add a data set   one Task in TASKS, with the name that nplearn.data.load knows.
+    To add a part       its line in SEEDS and EPOCHS, its trainings in `lines`, its rule in `described`, what is looked
+                        at in LOOKS (reciprocal_training.py), its section in SECTIONS (reciprocal_report.py).
+
+Then run `--plan`: it lists all settings, and what is still to be trained. A cell is one training: part, task, rule,
+setting, seed. `described` says in JSON what a cell is made from. That stands in the cell's file beside what came out,
+so that a file of other settings is not taken for it.
 
     search    SIX settings of each rule on each task, a few epochs, accuracy on held-out training images, seed 0
     compare   the best of them on all training images, five seeds, tested after each epoch
@@ -10,32 +17,36 @@ file beside what came out, so that a file of other settings is not taken for it.
     curvature backprop and reciprocal feedback with and without momentum, backprop with Adam: training loss by update
     loop      dynamic inversion by the simulated loop against its closed form
 """
-import math
-import time
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
 
-import numpy as np
-
-from nplearn.data import Loader, load
-from nplearn.data.augment import Compose, Flip, Shift
-from nplearn.errors import TrainingError
-from nplearn.layers import XAVIER, Conv2d, Dense, Flatten, Sequential, Tanh, weighted
-from nplearn.losses import SoftmaxCrossEntropy
-from nplearn.metrics import Probe, cost, evaluate, norm
+from nplearn.layers import XAVIER, Conv2d, Dense, Flatten, Sequential, Tanh
 from nplearn.nets import mlp
-from nplearn.optim import SGD, Adam
-from nplearn.resume import plain
-from nplearn.rules.closed_inversion import closed
-from nplearn.rules.reciprocal_oracle import tikhonov
-from nplearn.rules.registry import make
-from nplearn.tape import Tape
-from nplearn.train import Trainer
 
-BATCH, MOMENTUM, DECAY, EVERY = 64, 0.9, 1e-4, 100      # EVERY: updates between looks into a training
+BATCH, MOMENTUM, DECAY = 64, 0.9, 1e-4
+USUAL = {"optimiser": "sgd", "momentum": MOMENTUM, "decay": DECAY}
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+HELD_OUT = 6                                            # the search is judged on one of so many parts
+EVERY, LOSS_EVERY = 100, 25                             # updates between looks: at feedback and loop, at the loss
+PROBED, LOOPED, WATCHED = 256, 64, 2000                 # training images looked at: feedback and angles, loop, loss
 NEVER = 10 ** 9                                         # updates between two refreshes of feedback that has none
 SLEEP = 60                                              # recirculations of a refresh
+
+
+# -- data sets and nets -----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Task:
+    """A net on a data set."""
+
+    says: str                                           # for tables and the plan
+    data: str                                           # a name for nplearn.data.load
+    images: int                                         # of its training set, for estimates
+    depth: int                                          # weighted layers
+    net: object                                         # net() makes it, not built
+    epochs: int                                         # of compare
+    search: int                                         # epochs of each trial of the search
+    augment: int = 0                                    # pixels of random shift, then flips; 0 for none
+    without: tuple = ()                                 # rules that cannot serve the net
 
 
 def conv():
@@ -46,78 +57,70 @@ def conv():
                       flatten=Flatten(), fc=Dense(10, init=XAVIER))
 
 
-@dataclass(frozen=True)
-class Task:
-    """depth: weighted layers; epochs, search: of compare and of each trial; ms: seconds are estimated from it."""
-
-    says: str
-    data: str
-    depth: int
-    net: object
-    epochs: int
-    search: int
-    ms: dict
-    augment: int = 0
-    without: tuple = ()                                 # rules that cannot serve the net
-
-
-def times(*ms):
-    """Milliseconds of an update, with its share of off-line work, in the order of COMPARED; None where refused."""
-    return dict(zip(COMPARED, ms, strict=True))
-
-
-COMPARED = ("backprop", "fa", "usf", "kp", "wm", "dtp", "pc", "ndi", "rf", "rf-sleep", "rf-exact")
-# milliseconds of one thread of a shared x86-64 server (two cores, busy with other work), batches of 64
 TASKS = {
-    "mnist-pyramid": Task("784-256-128-64-10, tanh, MNIST", "mnist", 4, lambda: mlp(10, (256, 128, 64), Tanh), 10, 2,
-                          times(2.2, 2.1, 2, 2, 4, 6, 5.5, 4, 5, 4, 3.7)),
-    "mnist-5x256": Task("784-5x256-10, tanh, MNIST", "mnist", 6, lambda: mlp(10, (256,) * 5, Tanh), 10, 2,
-                        times(3.5, 3.5, 3.6, 4, 9, 12, 26, 23, 12, 15, 19)),
-    "cifar-fc": Task("3072-512-256-10, tanh, CIFAR-10, shifts by 4 pixels and flips", "cifar-10", 3,
-                     lambda: mlp(10, (512, 256), Tanh), 30, 6, times(12, 12, 12, 12, 13, 18, 15, 17, 18, 22, 18), 4),
+    "mnist-pyramid": Task("784-256-128-64-10, tanh, MNIST", "mnist", 60_000, 4, lambda: mlp(10, (256, 128, 64), Tanh),
+                          epochs=10, search=2),
+    "mnist-5x256": Task("784-5x256-10, tanh, MNIST", "mnist", 60_000, 6, lambda: mlp(10, (256,) * 5, Tanh),
+                        epochs=10, search=2),
+    "cifar-fc": Task("3072-512-256-10, tanh, CIFAR-10, shifts by 4 pixels and flips", "cifar-10", 10_000, 3,
+                     lambda: mlp(10, (512, 256), Tanh), epochs=30, search=6, augment=4),
     "cifar-conv": Task("32x32x3, convolutions of stride 2: 5x5x16, 5x5x32, 3x3x64, then 10, tanh, CIFAR-10, shifts by "
-                       "4 pixels and flips", "cifar-10", 4, conv, 20, 4,
-                       times(15, 15, 15, 15, 31, 36, 72, None, 70, 85, None), 4, ("ndi", "rf-exact")),
+                       "4 pixels and flips", "cifar-10", 10_000, 4, conv, epochs=20, search=4, augment=4,
+                       without=("ndi", "rf-exact")),
 }
 
 
-USUAL = {"optimiser": "sgd", "momentum": MOMENTUM, "decay": DECAY}
-
+# -- rules ------------------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Contender:
-    """A rule as it is trained here: its text in the registry, and settings that are not the usual."""
+    """A rule as it is trained here."""
 
-    text: str
-    own: dict = field(default_factory=dict)             # of `described`
-    trials: tuple = tuple({"lr": lr} for lr in RATES)   # what the search tries: as many for each
+    text: str                                           # for nplearn.rules.registry.make; {twice}: twice the depth
+    own: dict = field(default_factory=dict)             # settings in place of those of USUAL
+    trials: tuple = tuple({"lr": lr} for lr in RATES)   # what the search tries: as many for each rule
+    compared: bool = True                               # False: in curvature alone
 
     def rule(self, task, alpha=None):
         return self.text.format(twice=2 * TASKS[task].depth, alpha=alpha)
 
 
 CONTENDERS = {
-    "backprop": Contender("backprop"), "fa": Contender("fa"), "usf": Contender("usf"), "wm": Contender("wm"),
+    "backprop": Contender("backprop"),
+    "fa": Contender("fa"),
+    "usf": Contender("usf"),
     "kp": Contender("kp", {"decay": 1e-3}),             # whose decay is what aligns it
-    "dtp": Contender("dtp:alpha={alpha}", {}, tuple({"lr": lr, "alpha": a} for a in (0.1, 0.5)
-                                                    for lr in (0.01, 0.03, 0.1))),
-    "pc": Contender("pc:steps={twice},gamma=0.3"), "ndi": Contender("ndi"), "rf": Contender("rf"),
-    "rf-sleep": Contender("rf-sleep:wake=50"), "rf-exact": Contender("rf-exact"),
-    "backprop-sgd": Contender("backprop", {"momentum": 0.0}, tuple({"lr": 10 * lr} for lr in RATES)),
-    "rf-exact-sgd": Contender("rf-exact", {"momentum": 0.0}, tuple({"lr": 10 * lr} for lr in RATES)),
-    "backprop-adam": Contender("backprop", {"optimiser": "adam"}, tuple({"lr": lr / 30} for lr in RATES)),
+    "wm": Contender("wm"),
+    "dtp": Contender("dtp:alpha={alpha}",
+                     trials=tuple({"lr": lr, "alpha": alpha} for alpha in (0.1, 0.5) for lr in (0.01, 0.03, 0.1))),
+    "pc": Contender("pc:steps={twice},gamma=0.3"),
+    "ndi": Contender("ndi"),
+    "rf": Contender("rf"),
+    "rf-sleep": Contender("rf-sleep:wake=50"),
+    "rf-exact": Contender("rf-exact"),
+    "backprop-sgd": Contender("backprop", {"momentum": 0.0}, tuple({"lr": 10 * lr} for lr in RATES), compared=False),
+    "rf-exact-sgd": Contender("rf-exact", {"momentum": 0.0}, tuple({"lr": 10 * lr} for lr in RATES), compared=False),
+    "backprop-adam": Contender("backprop", {"optimiser": "adam"}, tuple({"lr": lr / 30} for lr in RATES),
+                               compared=False),
 }
-CURVED = ("backprop-sgd", "backprop", "backprop-adam", "rf-exact-sgd", "rf-exact")
-STALE = ("1", "10", "100", "epoch", "never")
-STEPS = ("0.1", "1", "10", "100")
-LOOPS = {"closed": "ndi", "60 steps": "di:steps=60", "200 steps": "di:steps=200"}
+COMPARED = tuple(name for name, contender in CONTENDERS.items() if contender.compared)
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
 ROBUST = "mnist-pyramid"                                # the task of all parts but search and compare
-EPOCHS = {"stale": 4, "steps": 3, "curvature": 5, "loop": 2}
-SEEDS = {"search": 1, "compare": 5, "stale": 3, "steps": 3, "curvature": 5, "loop": 1}
+SEEDS = {"search": 1, "compare": 5, "stale": 3, "steps": 3, "curvature": 5, "loop": 1}      # in the order of the run
+EPOCHS = {"stale": 4, "steps": 3, "curvature": 5, "loop": 2}        # those of search and compare are the task's
+STALE = ("1", "10", "100", "epoch", "never")            # updates between two refreshes
+STEPS = ("0.1", "1", "10", "100")                       # recirculations per update
+LOOPS = {"closed": "ndi", "60 steps": "di:steps=60", "200 steps": "di:steps=200"}
+CURVED = ("backprop-sgd", "backprop", "backprop-adam", "rf-exact-sgd", "rf-exact")
 
 
 @dataclass(frozen=True)
 class Cell:
+    """One training."""
+
     part: str
     task: str
     rule: str
@@ -130,168 +133,63 @@ class Cell:
         return words.replace(" ", "_").replace(",", "_").replace("=", "") + ".json"
 
 
-# -- one training -----------------------------------------------------------------------------------------------------
-
-@lru_cache(maxsize=2)
-def data_of(name, folder, images, held_out):
-    """(training, test), as far as asked for; or training images in two, the last sixth (at least) held out."""
-    training, test = load(name, folder)
-    if images:
-        training, test = training.take(range(min(images, len(training)))), test.take(range(min(images, len(test))))
-    return training.split(-(-len(training) // 6)) if held_out else (training, test)
+def shown(trial):
+    """{"lr": 0.03, "alpha": 0.1} -> "lr=0.03,alpha=0.1"."""
+    return ",".join(f"{name}={value:.2g}" for name, value in trial.items())
 
 
-def run(settings, folder=None):
-    """The training that `settings` describe, to its end; a JSON dict. A loss that is no number is a result too."""
-    start, cell = time.process_time(), Cell(**settings["cell"])
-    data = data_of(settings["data"], folder, settings["images"], cell.part == "search")
-    trainer, result = trainer_of(settings, cell, data), {"settings": settings}
-    result["updates"] = len(trainer.train)
-    if cell.part == "compare":
-        result["cost"] = multiply_adds(trainer)
-    result["looks"] = LOOKS[cell.part](trainer) if cell.part in LOOKS and cell.setting != "reference" else []
-    try:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):     # a diverging loss has its own error
-            result["history"] = trainer.fit(settings["epochs"])
-    except TrainingError as error:
-        result |= {"history": trainer.history, "diverged": str(error)}
-    return plain(result | {"seconds": time.process_time() - start})
+def plan(parts, tasks, rules, seeds):
+    """All cells of these parts in the order in which they are run: a seed of every rule before the next seed."""
+    cells = []
+    for part in [part for part in SEEDS if part in parts]:
+        served = tasks if part in ("search", "compare") else [task for task in tasks if task == ROBUST]
+        for seed in range(min(seeds, SEEDS[part])):
+            for task in served:
+                cells += [Cell(part, task, rule, setting, seed) for rule, setting in lines(part, task, parts)
+                          if rule in rules]
+    return cells
 
 
-def trainer_of(settings, cell, data):
-    training, test = data
-    task, loss, seed = TASKS[cell.task], SoftmaxCrossEntropy(), cell.seed
-    augment = Compose(Shift(task.augment), Flip()) if task.augment else None
-    batches = Loader(training, BATCH, seed=seed, augment=augment)
-    net = task.net().build(training.inputs.shape[1:], seed)
-    rule = make(settings["rule"].format(epoch=len(batches))).attach(net, seed)
-    own = {} if settings["optimiser"] == "adam" else {"momentum": settings["momentum"]}
-    kind = Adam if settings["optimiser"] == "adam" else SGD
-    optimiser = kind(net.arena, lr=settings["lr"], decay=settings["decay"], **own)
-    probe = Probe(net, rule, loss, training.normalised(training.inputs[:256]), training.labels[:256])
-    return Trainer(net, rule, optimiser, loss, batches, Loader(test, 500, shuffle=False), seed=seed,
-                   probe=probe if cell.part == "compare" else None, label=cell.file)
+def lines(part, task, parts):
+    """(rule, setting) of every training of one seed."""
+    compared = [rule for rule in COMPARED if rule not in TASKS[task].without]
+    if part == "search":
+        extra = [rule for rule in CURVED if rule not in COMPARED] if task == ROBUST and "curvature" in parts else []
+        return [(rule, shown(trial)) for rule in (*compared, *extra) for trial in CONTENDERS[rule].trials]
+    return {"compare": [(rule, "best") for rule in compared],
+            "stale": [*((rule, refresh) for rule in ("rf-exact", "rf-sleep") for refresh in STALE),
+                      ("backprop", "reference"), ("fa", "reference")],
+            "steps": [("rf", f"{steps} {start}") for steps in STEPS for start in ("zero", "random")],
+            "curvature": [(rule, "best") for rule in CURVED],
+            "loop": [("ndi", setting) for setting in LOOPS]}[part]
 
 
-def multiply_adds(trainer):
-    """{"update": multiply-adds of an update, off-line work shared out, "start": before the first one}."""
-    rule, batch = trainer.rule, probe_batch(trainer, BATCH)
-    period = {name: vars(rule)[name] for name in ("refresh", "wake") if name in vars(rule)}
-    vars(rule).update(dict.fromkeys(period, 1))         # so that the one step that is watched has it all
-    try:
-        by = cost(trainer.net, rule, trainer.loss, *batch).by("phase")
-    finally:
-        vars(rule).update(period)
-    spent = {"learning": 0, "offline": 0} | {phase: counts.multiply_adds for phase, counts in by.items()}
-    start = spent["offline"] * len(trainer.train) if hasattr(rule, "warm") else spent["offline"] * ("wake" in period)
-    spent["learning"] /= period.get("refresh", 1) or math.inf
-    spent["offline"] /= period.get("wake", 1)
-    return {"update": sum(spent.values()), "start": start}
+def described(cell, best, options):
+    """All that decides what comes out of a cell, as JSON. `best`: the trial that the search chose for its rule.
 
-
-# -- looks into a training, before its updates ------------------------------------------------------------------------
-
-def look(trainer, due, measure, after=lambda step: None):
-    """A list that fills, as the training goes on, with measure() before each update `step` for which due(step)."""
-    update, seen = trainer.update, []
-
-    def watched(inputs, labels):
-        if due(trainer.step):
-            seen.append({"step": trainer.step, **measure()})
-        value = update(inputs, labels)
-        after(trainer.step + 1)
-        return value
-    trainer.update = watched                            # on this object alone
-    return seen
-
-
-def stalest(trainer):
-    """Before every EVERY-th update, and before the last of an epoch: when what is refreshed is about to be."""
-    return lambda step: (step + 1) % EVERY == 0 or (step + 1) % len(trainer.train) == 0
-
-
-def look_at_feedback(trainer):
-    """Per layer: how far V is from the Tikhonov inverse, how far W has moved since V's refresh, errors' cosines."""
-    net, rule, batch = trainer.net, trainer.rule, probe_batch(trainer, 256)
-    period = rule.refresh if hasattr(rule, "refresh") else rule.wake if rule.sleep else 1
-    kept = {}
-
-    def keep(step):
-        if step == 0 or (period and step % period == 0):
-            kept.update({layer: layer.weight.value.copy() for layer in rule.layers})
-
-    def measure():
-        tape = Tape(net, trainer.loss, mode="probe").begin(*batch)
-        tape.run(rule)
-        mine, true = deltas(trainer, tape), deltas(trainer, tape, exact=True)
-        stale = {layer: [p.value.copy() for p in layer.feedback.params().values()] for layer in rule.layers}
-        found = []
-        for layer in rule.layers:
-            V, W = layer.feedback.matrix.value, layer.weight.value
-            fresh = tikhonov(W, rule.lam * (W * W).sum() / min(W.shape))
-            found.append({"layer": layer.path, "moved": norm(W - kept[layer]) / norm(W),
-                          "off": norm(V - fresh) / norm(fresh),
-                          "least": float(np.linalg.eigvals((W @ V.T).astype("float64")).real.min())})
-            V[...], layer.feedback.power.value[...] = fresh, (W * W).sum()
-        best = deltas(trainer, tape)
-        for layer in rule.layers:
-            for param, value in zip(layer.feedback.params().values(), stale[layer], strict=True):
-                param.value[...] = value
-        for one, below in zip(found, weighted(net), strict=False):
-            one |= {"to_fresh": cosine(mine[below], best[below]), "to_backprop": cosine(mine[below], true[below])}
-        return {"layers": found}
-    keep(0)
-    return look(trainer, stalest(trainer), measure, keep)
-
-
-def look_at_loop(trainer):
-    """Cosine and relative distance of the errors that the loops settle at to those of the closed form."""
-    net, rule, batch = trainer.net, trainer.rule, probe_batch(trainer, 64)
-
-    def solved(layer, d, V, shape):
-        return layer.adjoint(d, closed(layer.weight.value, V, rule.alpha), shape)
-
-    def measure():
-        tape = Tape(net, trainer.loss, mode="probe").begin(*batch)
-        tape.run(rule)
-        mine = deltas(trainer, tape)
-        for layer in rule.layers:
-            layer.feedback.settle = solved
-        true = deltas(trainer, tape)
-        for layer in rule.layers:
-            layer.feedback.settle = rule.settle
-        return {"layers": [{"layer": below.path, "to_closed": cosine(mine[below], true[below]),
-                            "off": norm(mine[below] - true[below]) / norm(true[below])}
-                           for below in weighted(net)[:-1]]}
-    return look(trainer, stalest(trainer), measure)
-
-
-def look_at_loss(trainer):
-    """Loss on 2,000 training images every 25 updates: what an update bought, free of the batch's luck."""
-    data = trainer.train.data
-    fixed = Loader(data.take(range(min(2000, len(data)))), 500, shuffle=False)
-    return look(trainer, lambda step: step % 25 == 0,
-                lambda: {"loss": evaluate(trainer.net, trainer.loss, fixed, rule=trainer.rule)["loss"]})
-
-
-LOOKS = {"stale": look_at_feedback, "steps": look_at_feedback, "loop": look_at_loop, "curvature": look_at_loss}
-
-
-def probe_batch(trainer, n):
-    data = trainer.train.data
-    return data.normalised(data.inputs[:n]), data.labels[:n]
-
-
-def deltas(trainer, tape, exact=False):
-    """{layer: its delta} of a walk down this pass."""
-    walk = tape.walk(exact=exact, records=True)
-    if exact:
-        trainer.net.backward(walk.error, walk)
+    options  epochs and images: caps, or None; mnist: what to take for MNIST
+    """
+    task, contender = TASKS[cell.task], CONTENDERS[cell.rule]
+    if cell.part == "search":
+        trial = next(trial for trial in contender.trials if shown(trial) == cell.setting)
     else:
-        trainer.rule.assign(trainer.net, walk)
-    return {layer: found[0].copy() for layer, found in walk.deltas.items()}
+        trial = best
+    rule = contender.rule(cell.task, trial.get("alpha"))
+    if cell.part == "stale" and cell.setting != "reference":    # "{epoch}": its updates, put in when they are known
+        exact = cell.rule == "rf-exact"
+        refresh = {"epoch": "{epoch}", "never": 0 if exact else NEVER}.get(cell.setting, cell.setting)
+        rule = f"rf-exact:refresh={refresh}" if exact else f"rf-sleep:sleep={SLEEP},wake={refresh}"
+    elif cell.part == "steps":
+        steps, start = cell.setting.split()
+        rule = f"rf:start={start}," + ("steps=0,sleep=1,wake=10" if steps == "0.1" else f"steps={steps}")
+    elif cell.part == "loop":
+        rule = LOOPS[cell.setting]
+    return {"cell": asdict(cell), "rule": rule, "lr": trial["lr"], **USUAL, **contender.own,
+            "epochs": epochs_of(cell, options["epochs"]), "images": options["images"],
+            "data": options["mnist"] if task.data == "mnist" else task.data}
 
 
-def cosine(a, b):
-    size = norm(a) * norm(b)
-    return float((a.astype("float64") * b).sum() / size) if size else math.nan
+def epochs_of(cell, cap):
+    task = TASKS[cell.task]
+    epochs = {"search": task.search, "compare": task.epochs, **EPOCHS}[cell.part]
+    return min(epochs, cap or epochs)

@@ -1,21 +1,21 @@
-"""reciprocal_study: each cell is run once, the report says what is missing, looks move nothing, costs are right."""
-import importlib
+"""reciprocal_study: each cell is run once, whatever stops the study; the report says what is missing or went wrong."""
 import json
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 
-import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from nplearn.layers import weighted
-from nplearn.rules.registry import make
-from tests.examples.test_examples import ROOT, is_picture, run
+from tests.examples.reciprocal import part_of
+from tests.examples.test_examples import ROOT, command, is_picture, run
 
+ENV = {**os.environ, "PYTHONPATH": ROOT}
 TINY = ("--mnist", "mnist5k", "--images", 200, "--epochs", 1, "--seeds", 1, "--tasks", "mnist-pyramid")
-
-
-@pytest.fixture(autouse=True)
-def as_a_script_finds_them(monkeypatch):
-    monkeypatch.syspath_prepend(os.path.join(ROOT, "examples"))
 
 
 def study(folder, *options, code=0):
@@ -26,21 +26,6 @@ def study(folder, *options, code=0):
 
 def written(folder):
     return {path.name: path.stat().st_mtime_ns for path in (folder / "cells").iterdir()}
-
-
-def cells():
-    return importlib.import_module("reciprocal_cells")
-
-
-def trained(rule, part="stale", setting="1", task="mnist-pyramid", images=300):
-    """(trainer, its cell's looks): one that has looked, if the part looks."""
-    c = cells()
-    cell = c.Cell(part, task, rule.partition(":")[0], setting, 0)
-    data = c.data_of("mnist5k", None, images, False)
-    trainer = c.trainer_of({"rule": rule, "lr": 0.03, **c.USUAL}, cell, data)
-    looks = c.LOOKS[part](trainer) if part in c.LOOKS else []
-    trainer.fit(1)
-    return trainer, looks
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -76,9 +61,105 @@ def test_a_part_waits_for_its_search_and_no_training_begins_when_time_is_up(tmp_
     assert "0 minutes are over; go on with the same command" in over.stdout and written(tmp_path) == {}
 
 
-def test_the_plan_runs_nothing(tmp_path):
+KILLED_WITHIN = 30                                      # seconds
+
+
+def test_a_killed_study_leaves_no_process_behind_and_goes_on_cell_by_cell(tmp_path):
+    options = "--rules", "backprop,fa,rf", "--parts", "search"
+    process = subprocess.Popen(command("reciprocal_study.py", *TINY, "--out", tmp_path, *options), env=ENV,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_until(lambda: list(tmp_path.glob("cells/*.json")))
+        process.kill()
+        process.wait()
+        wait_until(lambda: not group_lives(process.pid))
+    finally:
+        if group_lives(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    before = {name: at for name, at in written(tmp_path).items() if name.endswith(".json")}
+    study(tmp_path, *options)
+    after = written(tmp_path)
+    assert before and len(after) == 18 and {name: after[name] for name in before} == before
+
+
+def wait_until(true):
+    end = time.monotonic() + KILLED_WITHIN
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def group_lives(number):
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+TROUBLED = """
+import sys
+sys.path.insert(0, {examples!r})
+import reciprocal_study
+from nplearn.cli import guarded
+whole = reciprocal_study.run
+
+def run(settings, folder):
+    if (settings["cell"]["rule"], settings["lr"]) == ("fa", 0.01):
+        raise ZeroDivisionError("a fault of ours")
+    return whole(settings | ({{"lr": 1e30}} if settings["lr"] == 0.003 else {{}}), folder) | {{"settings": settings}}
+
+reciprocal_study.run = run
+if __name__ == "__main__":
+    guarded(reciprocal_study.main)
+"""
+
+
+def test_what_fails_or_diverges_is_named_and_the_others_go_on(tmp_path):
+    options = "--rules", "backprop,fa", "--parts", "search,compare,report"
+    (tmp_path / "troubled.py").write_text(TROUBLED.format(examples=os.path.join(ROOT, "examples")))
+    done = subprocess.run([sys.executable, tmp_path / "troubled.py", *map(str, TINY), "--out", tmp_path, *options],
+                          capture_output=True, text=True, env=ENV)
+    assert done.returncode == 0, done.stderr
+    assert "stopped: 1 trainings failed, 1 trainings wait for the search of their rule" in done.stdout
+    before, name = written(tmp_path), "search-mnist-pyramid-fa-lr0.01-0"
+    assert len(before) == 13 and f"{name}.failed.txt" in before
+    assert "compare-mnist-pyramid-backprop-best-0.json" in before
+    report = (tmp_path / "report.md").read_text()
+    assert f"next time\n\n- {name}: ZeroDivisionError: a fault of ours" in report and "5 of 6" in report
+    assert "- search-mnist-pyramid-backprop-lr0.003-0: " in report and ", diverged, " in report
+    study(tmp_path, *options)
+    after = written(tmp_path)
+    assert len(after) == 14 and f"{name}.failed.txt" not in after and f"{name}.json" in after
+    assert {at for file, at in before.items() if file.endswith(".json")} < set(after.values())
+    assert "failed" not in (tmp_path / "report.md").read_text()
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info()]
+
+
+def test_a_training_has_one_blas_thread(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    study, c = part_of("study"), part_of("cells")
+    settings = c.described(c.Cell("search", "mnist-pyramid", "fa", "lr=0.01", 0), None,
+                           {"epochs": 1, "images": 120, "mnist": "mnist5k"})
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=study.alone) as pool:
+        before, (result, error), after = (pool.submit(*job).result() for job in (
+            [blas_threads], [study.perform, (settings, None)], [blas_threads]))
+    assert result["history"] and not error and set(before) == set(after) == {1}
+
+
+def test_the_plan_runs_nothing_and_says_every_setting(tmp_path):
     said = study(tmp_path, "--plan").stdout
     assert "hours with 2 processes" in said and written(tmp_path) == {}
+    for setting in ("batches of 64", "momentum 0.9, decay 0.0001", "images 200", "MNIST is mnist5k",
+                    "10 epochs in compare, 2 in search", "rule kp: kp; decay 0.001; search: lr 0.001,",
+                    "rule dtp: dtp:alpha={alpha}; sigma 0.1,", "lr=0.1,alpha=0.5", "pc:steps=8,gamma=0.3; steps 8",
+                    "rule rf-sleep: rf-sleep:wake=50; steps 0, sleep 60, wake 50, lam 0.1",
+                    "rule backprop-adam: backprop; optimiser adam; search: lr 3.3e-05,",
+                    "part stale: 1 seed, 4 epochs"):
+        assert setting in said
 
 
 @pytest.mark.parametrize(("options", "says"), [
@@ -93,84 +174,3 @@ def test_cells_of_other_settings_are_refused(tmp_path):
     study(tmp_path, "--rules", "backprop", "--parts", "search")
     said = study(tmp_path, "--rules", "backprop", "--parts", "search", "--images", 210, code=2).stderr
     assert "made with other settings: images; expected those of the first run" in said
-
-
-# -- what it is made of -----------------------------------------------------------------------------------------------
-
-def test_every_rule_gets_as_many_settings_and_every_cell_a_file_of_its_own():
-    c, s = cells(), importlib.import_module("reciprocal_study")
-    assert {len(contender.trials) for contender in c.CONTENDERS.values()} == {6}
-    every = s.plan(s.PARTS, list(c.TASKS), list(c.CONTENDERS), 5)
-    assert len({cell.file for cell in every}) == len(every) > 500
-    assert all(s.seconds(cell, None, None) > 0 for cell in every)
-
-
-@pytest.mark.parametrize("task", ["mnist-pyramid", "mnist-5x256", "cifar-fc", "cifar-conv"])
-def test_every_rule_of_a_task_serves_its_net(task):
-    c = cells()
-    shape = (28, 28, 1) if task.startswith("mnist") else (32, 32, 3)
-    for name in c.COMPARED:
-        if name not in c.TASKS[task].without:
-            net = c.TASKS[task].net().build(shape, 0)
-            assert len(weighted(net)) == c.TASKS[task].depth
-            make(c.CONTENDERS[name].rule(task, 0.1)).attach(net, 0)
-
-
-def test_multiply_adds_are_those_counted_by_hand():
-    c = cells()
-    shapes = [(128, 256), (64, 128), (10, 64)]
-    walk = 64 * (2 * (784 * 256 + 256 * 128 + 128 * 64 + 640) + 256 * 128 + 128 * 64 + 640)
-    inverse = sum(2 * m * m * n + m ** 3 // 3 for m, n in shapes)
-    basis = sum(3 * n * n * m + 10 * 2 * m * n + m * n for m, n in shapes)     # apply, adjoint, outer; power iteration
-
-    def spent(rule):
-        cell = c.Cell("compare", "mnist-pyramid", rule, "best", 0)
-        data = c.data_of("mnist5k", None, 640, False)
-        return c.multiply_adds(c.trainer_of({"rule": rule, "lr": 0.1, **c.USUAL}, cell, data))
-    assert spent("backprop") == spent("fa") == {"update": walk, "start": 0}
-    assert spent("rf-exact") == spent("ndi") == {"update": walk + inverse, "start": 0}
-    assert spent("rf-exact:refresh=10")["update"] == pytest.approx(walk + inverse / 10, rel=1e-12)
-    assert spent("rf-exact:refresh=0") == {"update": walk, "start": 0}
-    assert spent("rf") == {"update": pytest.approx(walk + basis, rel=1e-3), "start": 0}
-    sleep = spent("rf-sleep:sleep=6,wake=3")
-    assert sleep["update"] == pytest.approx(walk + 2 * basis, rel=1e-3)
-    assert sleep["start"] == pytest.approx(6 * basis, rel=1e-3)
-    mirror = sum(2 * 128 * m * n for m, n in shapes)
-    assert spent("wm") == {"update": walk + mirror, "start": 10 * mirror}
-
-
-# -- looks ------------------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize(("part", "rule"), [("stale", "rf-exact:refresh=2"), ("stale", "rf-sleep:sleep=3,wake=2"),
-                                            ("loop", "di:steps=5"), ("curvature", "backprop")])
-def test_looking_moves_nothing(part, rule):
-    seen, looks = trained(rule, part)
-    blind, _ = trained(rule, "compare")
-    assert looks and np.array_equal(seen.net.arena.value, blind.net.arena.value)
-
-
-def test_fresh_feedback_is_at_the_inverse_and_stale_feedback_as_far_as_its_weights_have_moved():
-    fresh, again, stale = (trained(rule)[1][-1] for rule in ("rf-exact", "rf-exact:refresh=2", "rf-exact:refresh=0"))
-    assert fresh["step"] == 4                           # the last of five updates: `again` was refreshed after four
-    fresh, again, stale = fresh["layers"], again["layers"], stale["layers"]
-    for layer in fresh + again:
-        assert layer["moved"] == 0 and layer["off"] < 1e-5 and layer["to_fresh"] == pytest.approx(1, abs=1e-6)
-    for layer in stale:
-        assert 0 < layer["moved"] < 0.2 and 0.5 < layer["off"] / layer["moved"] < 2.5
-        assert 0.5 < layer["to_fresh"] < 1 - 1e-6 and layer["least"] > 0
-    assert [layer["layer"] for layer in fresh] == ["fc2", "fc3", "fc4"]
-    assert fresh[-1]["to_backprop"] > fresh[0]["to_backprop"] > 0.3        # alignment falls with depth
-
-
-def test_the_loop_comes_nearer_its_closed_form_with_more_steps():
-    few, many = (trained(f"di:steps={n}", "loop")[1][-1]["layers"][0] for n in (10, 100))
-    assert many["off"] < few["off"] / 10 and many["to_closed"] > 1 - 1e-6
-
-
-def test_a_training_that_diverges_is_a_result():
-    c = cells()
-    cell = {"part": "search", "task": "mnist-pyramid", "rule": "backprop", "setting": "lr=0.3", "seed": 0}
-    result = c.run({"cell": cell, "rule": "backprop", "lr": 1e30, **c.USUAL, "epochs": 1, "images": 300,
-                    "data": "mnist5k"})
-    assert "expected a finite loss" in result["diverged"]
-    assert importlib.import_module("reciprocal_study").score(result) == 0

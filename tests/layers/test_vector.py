@@ -24,6 +24,7 @@ from nplearn.rules import Backprop
 from nplearn.tape import Tape
 from nplearn.testing.strategies import noise
 from nplearn.testing.trial import Trial
+from tests.helpers import assert_backprop_is_the_slope_of_the_loss
 
 K = 3
 
@@ -181,16 +182,7 @@ def test_backprop_through_a_vector_net_is_the_derivative_of_its_loss(build):
     net.arena.value += 0.1 * rng.random(net.arena.value.size)           # off the border of gates whose input is zero
     tape = Tape(net, SoftmaxCrossEntropy(), mode="probe")
     tape.begin(rng.normal(size=(6, *outside(net.in_shape))), rng.integers(K, size=6)).run()
-    net.backward(tape.error, tape)
-    for param in net.arena.params:
-        start, gradient, u = param.value.copy(), param.grad.copy(), rng.uniform(-1, 1, param.value.shape)
-        values = []
-        for step in (1e-6, -1e-6):
-            param.value[...] = start + step * u
-            values.append(tape.again().run())
-        param.value[...] = start
-        found, wanted = (values[0] - values[1]) / 2e-6, (gradient * u).sum()
-        assert abs(found - wanted) <= 1e-7 * np.linalg.norm(gradient) * np.linalg.norm(u), param.path
+    assert_backprop_is_the_slope_of_the_loss(net, tape, rng)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from nplearn.losses import SoftmaxCrossEntropy, SquaredError
 from nplearn.nets import lenet, make, mlp, square
 from nplearn.tape import Tape
 from nplearn.testing.strategies import batch, noise, seeds
-from tests.helpers import agree, channels_first, tensor
+from tests.helpers import agree, assert_backprop_is_the_slope_of_the_loss, channels_first, tensor
 
 
 def count(net):
@@ -93,16 +93,7 @@ def test_the_gradient_of_a_lenet_is_the_derivative_of_its_loss(channels, size):
     net = lenet(4, channels, size).build((size, size + 1, channels), seed=1, dtype=np.float64)
     tape = Tape(net, SquaredError(), mode="probe")
     tape.begin(rng.normal(size=(2, size, size + 1, channels)), rng.normal(size=(2, 4)), seed=3).run()
-    net.backward(tape.error, tape)
-    for param in net.arena.params:
-        start, gradient, u = param.value.copy(), param.grad.copy(), rng.uniform(-1, 1, param.value.shape)
-        values = []
-        for step in (1e-6, -1e-6):
-            param.value[...] = start + step * u
-            values.append(tape.again().run())
-        param.value[...] = start
-        found, wanted = (values[0] - values[1]) / 2e-6, (gradient * u).sum()
-        assert abs(found - wanted) <= 1e-7 * np.linalg.norm(gradient) * np.linalg.norm(u), param.path
+    assert_backprop_is_the_slope_of_the_loss(net, tape, rng)
 
 
 def twin_lenet(torch, net, channels, size):

@@ -18,6 +18,7 @@ from nplearn.rules import (
 )
 from nplearn.tape import Tape
 from nplearn.testing.trial import copies, ready
+from tests.helpers import slope
 from tests.rules.smoke import mlp, teacher, trained
 
 LEARNED = {"tp": TargetPropagation, "dtp": DifferenceTargetPropagation, "sdtp": SimplifiedDifferenceTargetPropagation,
@@ -84,7 +85,7 @@ def attached(net, rule, inputs, labels, loss=None, seed=0):
 
 def targets(rule, tape):
     """(h, {l: t_l}) as the rule has them on this pass."""
-    rule.start(rule.net, tape)
+    rule.begin_walk(rule.net, tape)
     h, now = rule.read(tape), tape.again()
     down = rule.f[-1].backward(rule.error(tape), tape)
     return h, rule.targets(h, rule.back(h, now), down, tape)
@@ -97,16 +98,6 @@ def fitted(rule, tape):
     h = rule.read(now)
     rule.fit(h, rule.back(h, now), now)
     return copies({path: param.grad for path, param in rule.params().items()})
-
-
-def slope(loss, param, direction, step=1e-5):
-    """Derivative of loss() as param moves along `direction`, by central differences."""
-    start, values = param.value.copy(), []
-    for sign in (1, -1):
-        param.value[...] = start + sign * step * direction
-        values.append(loss())
-    param.value[...] = start
-    return (values[0] - values[1]) / (2 * step)
 
 
 def assert_gradients_are_slopes(rule, gradients, loss, tolerance=1e-7, seed=0):

@@ -11,6 +11,7 @@ from nplearn.optim import SGD
 from nplearn.rules import NO_TRANSPORT, Alignment, FeedbackAlignment, WeightMirror, registry
 from nplearn.tape import Tape
 from nplearn.testing.trial import NETS, Trial, copies, dense_net, differ, ready, stride_net
+from tests.helpers import after_steps, assert_float32_stays_and_is_near_float64, one_chunk_and_two
 from tests.rules.smoke import mlp, prototypes, trained
 
 RULES = ["ia", "sa", "aa"]
@@ -276,35 +277,13 @@ def test_an_optimiser_of_its_own_steps_the_feedback():
 
 @pytest.mark.parametrize("name", [*RULES, "ia:noise=0.5"])
 def test_how_a_batch_is_cut_changes_nothing(name):
-    def run(column_bytes):
-        def build(seed):
-            net = NETS["residual"](seed)
-            net.column_bytes = column_bytes
-            return net
-        trial = Trial(build, lambda: registry.make(name))
-        for step in range(3):
-            trial.step(step)
-        return trial.state()
-    assert not differ(run(0), run(2**21), 1e-11)
+    found = one_chunk_and_two(NETS["residual"], lambda: registry.make(name), lambda trial: after_steps(trial).state())
+    assert not differ(*found, 1e-11)
 
 
 @pytest.mark.parametrize("name", [*RULES, "ia:noise=0.5"])
 def test_in_float32_it_stays_float32_and_near_the_run_in_float64(name):
-    runs = []
-    for dtype in (np.float32, np.float64):
-        def build(seed, dtype=dtype):
-            return stride_net(seed).build((6, 7, 2), seed, dtype)
-        trial, heard = Trial(build, lambda: registry.make(name)), set()
-        for layer in trial.rule.layers:
-            def outer(x, d, outer=layer.outer, heard=heard, **out):
-                heard.update((x.dtype, d.dtype))
-                return outer(x, d, **out)
-            layer.outer = outer
-        for step in range(3):
-            trial.step(step)
-        assert heard == {np.dtype(dtype)} == {array.dtype for array in trial.rule.arrays().values()}
-        runs.append(trial.rule.arrays())
-    assert not differ(*runs, 1e-4)
+    assert_float32_stays_and_is_near_float64(stride_net, lambda: registry.make(name))
 
 
 @pytest.mark.parametrize("options, says", [

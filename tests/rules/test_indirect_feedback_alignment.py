@@ -19,6 +19,7 @@ from nplearn.layers import (
 )
 from nplearn.rules import DirectFeedbackAlignment, IndirectFeedbackAlignment, registry
 from nplearn.testing.trial import NETS, Trial, differ, map_net, norm_net, ready, residual_net, stride_net
+from tests.helpers import deltas, one_chunk_and_two
 from tests.rules.smoke import mlp, prototypes, trained
 
 
@@ -36,13 +37,6 @@ def pooled(pool):
 
 def ifa(**options):
     return lambda: IndirectFeedbackAlignment(**options)
-
-
-def deltas(trial):
-    """[delta of each weighted layer]"""
-    walk = trial.tape.walk(records=True)
-    trial.rule.assign(trial.net, walk)
-    return [walk.deltas[layer][0] for layer in weighted(trial.net)]
 
 
 def linear(seed):
@@ -163,20 +157,12 @@ def test_through_batchnorm_the_delta_goes_down_exactly_and_teaches_scale_and_shi
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ["stride", "map", "norm"])
 def test_how_the_batch_is_cut_changes_no_gradient_but_by_rounding(name, dtype, carry):
-    found = []
-    for column_bytes in 0, 2**21:
-        def build(seed, bytes=column_bytes):
-            net = NETS[name](seed)
-            shape = net.in_shape
-            net.build((shape[0], shape[2], shape[1]), seed, dtype)
-            net.column_bytes = bytes
-            return net
-        trial = Trial(build, ifa(carry=carry))
+    def gradients(trial):
         trial.run()
         assert all(d.dtype == dtype for d in deltas(trial))
-        found.append(trial.assign())
-    assert found[0]["conv.weight"].any()
-    assert not differ(*found, 1000 * np.finfo(dtype).eps)
+        return trial.assign()
+    whole, cut = one_chunk_and_two(NETS[name], ifa(carry=carry), gradients, dtype)
+    assert whole["conv.weight"].any() and not differ(cut, whole, 1000 * np.finfo(dtype).eps)
 
 
 def test_dropout_masks_the_change_on_its_way_up():

@@ -19,6 +19,7 @@ from nplearn.layers import (
 from nplearn.losses import SigmoidCrossEntropy
 from nplearn.rules import IndirectFeedbackAlignment, Pepita, registry
 from nplearn.testing.trial import NETS, N, Trial, dense_net, differ, map_net, ready, residual_net
+from tests.helpers import deltas, one_chunk_and_two
 from tests.rules.smoke import prototypes, trained
 
 
@@ -42,13 +43,6 @@ def linear_chain(seed):
     """One hidden layer has no nonlinearity, and pooling behind it."""
     return ready(Sequential(fc1=Conv2d(4, 3), act1=Tanh(), conv=Conv2d(3, 2), pool=AvgPool2d(2), flatten=Flatten(),
                             fc2=Dense(6), act2=Tanh(), fc3=Dense(5)), (6, 4, 2), seed)
-
-
-def deltas(trial):
-    """[delta of each weighted layer]"""
-    walk = trial.tape.walk(records=True)
-    trial.rule.assign(trial.net, walk)
-    return [walk.deltas[layer][0] for layer in weighted(trial.net)]
 
 
 def modulation(trial):
@@ -202,33 +196,20 @@ def test_nothing_goes_down_and_running_statistics_see_one_pass():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ["stride", "map", "norm"])
 def test_how_the_batch_is_cut_changes_no_gradient_but_by_rounding(name, dtype):
-    found = []
-    for column_bytes in 0, 2**21:
-        def build(seed, bytes=column_bytes):
-            net = NETS[name](seed)
-            shape = net.in_shape
-            net.build((shape[0], shape[2], shape[1]), seed, dtype)
-            net.column_bytes = bytes
-            return net
-        trial = Trial(build, pepita(scale=0.5))         # differences of two passes lose digits
+    def gradients(trial):
         trial.run()
         assert all(d.dtype == dtype for d in deltas(trial))
-        found.append(trial.assign())
-    assert found[0]["conv.weight"].any()
-    assert not differ(*found, 10000 * np.finfo(dtype).eps)
+        return trial.assign()
+    whole, cut = one_chunk_and_two(NETS[name], pepita(scale=0.5), gradients, dtype)
+    tolerance = 10000 * np.finfo(dtype).eps             # differences of two passes lose digits
+    assert whole["conv.weight"].any() and not differ(cut, whole, tolerance)
 
 
 def test_how_the_batch_is_cut_changes_no_mask():
-    found = []
-    for column_bytes in 0, 2**21:
-        def build(seed, bytes=column_bytes):
-            net = dropped(seed)
-            net.column_bytes = bytes
-            return net
-        trial = Trial(build, pepita())
+    def gradients(trial):
         trial.run()
-        found.append(trial.assign())
-    assert not differ(*found, 1e-12)
+        return trial.assign()
+    assert not differ(*one_chunk_and_two(dropped, pepita(), gradients), 1e-12)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

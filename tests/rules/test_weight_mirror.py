@@ -10,6 +10,7 @@ from nplearn.metrics.angles import angle
 from nplearn.optim import SGD
 from nplearn.rules import FeedbackAlignment, Mixed, WeightMirror
 from nplearn.testing.trial import NETS, Batches, Trial, copies, dense_net, differ, map_net, ready, stride_net
+from tests.helpers import after_steps, assert_float32_stays_and_is_near_float64, one_chunk_and_two
 from tests.rules.smoke import mlp, prototypes, trained
 
 VAR = 0.1 ** 2 / 12                                     # of the noise
@@ -297,36 +298,14 @@ def test_in_a_mixture_it_mirrors_the_layers_it_was_given():
 @pytest.mark.parametrize("net", ["stride", "residual"])
 @pytest.mark.parametrize("growth", ["decay", "renorm"])
 def test_how_a_batch_is_cut_changes_nothing(net, growth):
-    def run(column_bytes):
-        def build(seed):
-            made = NETS[net](seed)
-            made.column_bytes = column_bytes
-            return made
-        trial = Trial(build, lambda: WeightMirror(rate=0.1, growth=growth, unit="sigmoid"))
-        for step in range(3):
-            trial.step(step)
-        return trial.state()
-    assert not differ(run(0), run(2**21), 1e-11)
+    found = one_chunk_and_two(NETS[net], lambda: WeightMirror(rate=0.1, growth=growth, unit="sigmoid"),
+                              lambda trial: after_steps(trial).state())
+    assert not differ(*found, 1e-11)
 
 
 @pytest.mark.parametrize("growth", ["none", "decay", "renorm"])
 def test_in_float32_it_stays_float32_and_near_the_run_in_float64(growth):
-    runs = []
-    for dtype in (np.float32, np.float64):
-        def build(seed, dtype=dtype):
-            net = stride_net(seed)
-            return net.build((6, 7, 2), seed, dtype)
-        trial, heard = Trial(build, lambda: WeightMirror(growth=growth, unit="tanh")), set()
-        for layer in trial.rule.layers:
-            def outer(x, y, outer=layer.outer, heard=heard, **out):
-                heard.update((x.dtype, y.dtype))
-                return outer(x, y, **out)
-            layer.outer = outer
-        for step in range(3):
-            trial.step(step)
-        assert heard == {np.dtype(dtype)} == {array.dtype for array in trial.rule.arrays().values()}
-        runs.append(trial.rule.arrays())
-    assert not differ(*runs, 1e-4)
+    assert_float32_stays_and_is_near_float64(stride_net, lambda: WeightMirror(growth=growth, unit="tanh"))
 
 
 def test_while_weights_learn_the_feedback_follows_them():
@@ -348,7 +327,7 @@ def test_while_weights_learn_the_feedback_follows_them():
 @pytest.mark.parametrize("options, says", [
     ({"unit": "step"}, "unit 'step'; expected linear or relu or tanh or sigmoid"),
     ({"growth": "some"}, "growth 'some'; expected none or decay or renorm"),
-    ({"centre": "no"}, "centre 'no'; expected True or False"), ({"tap_normalise": "x"}, "tap_normalise 'x'"),
+    ({"centre": "no"}, "centre 'no'; expected true or false"), ({"tap_normalise": "x"}, "tap_normalise 'x'"),
     ({"rate": -1}, "rate -1; expected a finite number of at least 0"), ({"amp": "wide"}, "amp 'wide'"),
     ({"samples": 0}, "samples 0; expected a whole number of at least 1"), ({"every": 0.5}, "every 0.5"),
     ({"warm": -1}, "warm -1"), ({"decay": 1}, "decay 1; expected a decay below 1"),
