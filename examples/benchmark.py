@@ -30,6 +30,7 @@ from nplearn.rules import registry
 
 RULES = "fa,dfa,usf,kp,pfa"
 GEMM, BACKPROP = Candidate("gemm"), "backprop"
+NOISY = 0.3                                             # of a ratio: what other work on the machine may have made of it
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,14 +114,25 @@ def tell(title, run, pairs, counted, like_mine):
         print(f"| {candidate} | {1e3 * timing.best:.3f} | {ratios(run, pair)} | {share} | {timing.memory:.0f} |")
     for candidate, why in run.refused.items():
         print(f"{candidate} does not run here: {why}")
+    if noisy := [str(candidate) for candidate, pair in pairs.items() if pair and not settled(run, pair)]:
+        print(f"Not to be relied on, minima and medians differ by more than {NOISY:.0%}: {', '.join(noisy)}")
     print(flush=True)
+
+
+def by_round(run, pair):
+    return [a / b for a, b in zip(*(run.timings[c].seconds for c in pair), strict=True)]
+
+
+def settled(run, pair):
+    """Whether the ratio of minima is near the median of the ratios round by round."""
+    return abs(ratio(run, *pair) / statistics.median(by_round(run, pair)) - 1) <= NOISY
 
 
 def ratios(run, pair):
     """Cells of a pair's ratio: in words, of minima, median and range round by round."""
     if pair is None:
         return "- | - | - | -"
-    rounds = [a / b for a, b in zip(*(run.timings[c].seconds for c in pair), strict=True)]
+    rounds = by_round(run, pair)
     return (f"{pair[0].how} / {pair[1]} | {ratio(run, *pair):.2f} | {statistics.median(rounds):.2f} "
             f"| {min(rounds):.2f}-{max(rounds):.2f}")
 

@@ -13,7 +13,8 @@ the decay that makes their feedback forget its random start. Those that mirror (
 they start as feedback alignment, whose loss jumps at 0.02, and would run apart before they have learned; ia, sa and aa
 besides a thousand times their published constants, which are for a hundred times as many updates. Two controls stand
 beside the rules: hidden layers frozen, and backprop whose signal goes to the wrong samples. Written to --out: table.md,
-results.json (all histories, per layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on.
+results.json (all histories, per layer), accuracy.png, angles.png. Ctrl-C keeps what is finished; --resume goes on, to
+more --epochs too. A rule that refuses the net or diverges is left out, and named with the reason.
 """
 import argparse
 import json
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from nplearn import plots
 from nplearn.cli import guarded
 from nplearn.data import load
-from nplearn.errors import SettingError, TrainingError
+from nplearn.errors import BuildError, SettingError, TrainingError
 from nplearn.metrics import cost, held
 from nplearn.nets import NETS
 from nplearn.rules import registry
@@ -74,12 +75,15 @@ def train(settings, data, folder, bar, resume):
     if resume and os.path.exists(done):
         with open(done) as file:
             result = json.load(file)
-        if result["settings"] != described:
-            other = [name for name in described if described[name] != result["settings"].get(name)]
-            raise SettingError("--resume", f"other settings in {done}: {', '.join(other)}", "those of the first run",
-                               "give the same options, or another --out")
-        bar.update(math.ceil(len(data[0]) / settings.batch) * settings.epochs)
-        return result
+        theirs = result["settings"]
+        other = [name for name in described if described[name] != theirs.get(name)]
+        if other and (other != ["epochs"] or described["epochs"] < theirs["epochs"]):
+            raise SettingError("--resume", f"other settings in {done}: " + ", ".join(
+                f"{name} {theirs.get(name)}, here {described[name]}" for name in other), "those of the first run, or "
+                "more epochs", "give the same options, or another --out")
+        if not other:
+            bar.update(math.ceil(len(data[0]) / settings.batch) * settings.epochs)
+            return result
     for old in OURS if not resume else ():
         if os.path.exists(os.path.join(folder, old)):
             os.remove(os.path.join(folder, old))
@@ -89,6 +93,15 @@ def train(settings, data, folder, bar, resume):
     result = {"settings": described, "history": history, "memory": trainer.rule.memory(), "cost": found}
     write(done, json.dumps(result))
     return result
+
+
+def refusal(settings, data):
+    """The error with which the rule refuses net or options before any training, or None."""
+    try:
+        settings.trainer(data)
+    except (BuildError, TrainingError) as error:
+        return error
+    return None
 
 
 def hidden(record, key):
@@ -142,6 +155,12 @@ def table(results):
                      f"| {beside(rule, 'multiply_adds')} | {'-' if math.isnan(ratio) else f'{ratio:.2f}'} "
                      f"| {results[rule][0]['cost'].get('parameters', 0) / 1e3:.0f} | {beside(rule, 'held')} |")
     return "\n".join(lines)
+
+
+def last_move(runs):
+    """How far accuracy moved in the last epoch, in points, the mean of a rule's runs; 0 before the fourth."""
+    ends = [[record["test_accuracy"] for record in run["history"][-2:]] for run in runs if len(run["history"]) > 4]
+    return 100 * mean([abs(last - before) for before, last in ends]) if ends else 0
 
 
 def draw(results, out, what):
@@ -207,6 +226,7 @@ def main():
     parser.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
     parser.add_argument("--out", default="runs/compare_rules")
     parser.add_argument("--resume", action="store_true", help="keep finished trainings in --out and go on")
+    parser.add_argument("--overwrite", action="store_true", help="make the comparison in --out anew")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args()
     asked = [rule.strip() for rule in registry.split(options.rules)]
@@ -216,14 +236,17 @@ def main():
     for rule in rules:
         registry.make(rule)                             # a misspelt name should fail now
     plots.pyplot()                                      # and so should a missing matplotlib
-    if options.epochs < 1 or options.seeds < 1:
-        raise SettingError("--epochs, --seeds", f"{options.epochs}, {options.seeds}", "1 or more", "ask for some")
+    for name in ("epochs", "seeds"):
+        if getattr(options, name) < 1:
+            raise SettingError(f"--{name}", f"{getattr(options, name)}", "1 or more", "ask for some")
     data = load(options.data, options.data_dir)
     print(f"{data[0].name} from {data[0].source}: {len(data[0])} training and {len(data[1])} test records")
     os.makedirs(options.out, exist_ok=True)
-    if not options.resume and os.path.exists(os.path.join(options.out, "results.json")):
-        print(f"the comparison in {options.out} is made anew; --resume would have gone on with it")
-    results, diverged, batch = {}, {}, Settings().batch
+    if not (options.resume or options.overwrite) and os.path.exists(os.path.join(options.out, "results.json")):
+        raise SettingError("--out", f"{options.out}, which holds a comparison", "--resume to go on with it or "
+                           "--overwrite to make it anew", "give one of them, or another --out")
+    left_out = {rule: why for rule in rules if (why := refusal(settings_for(rule, 0, options), data))}
+    results, batch, rules = {}, Settings().batch, [rule for rule in rules if rule not in left_out]
     total = len(rules) * options.seeds * options.epochs * math.ceil(len(data[0]) / batch)
     try:
         with tqdm(total=total, unit="step", dynamic_ncols=True, smoothing=0.05) as bar:
@@ -231,13 +254,13 @@ def main():
                 for rule in rules:
                     folder = os.path.join(options.out, "runs", f"{rule.replace(':', '_').replace(',', '_')}-{seed}")
                     os.makedirs(folder, exist_ok=True)
-                    if rule in diverged:
+                    if rule in left_out:
                         continue
                     try:
                         results.setdefault(rule, []).append(
                             train(settings_for(rule, seed, options), data, folder, bar, options.resume))
                     except TrainingError as error:      # one rule that diverges should not stop the others
-                        diverged[rule] = error
+                        left_out[rule] = error
                         del results[rule]
                         continue
                     report({r: f for r, f in results.items() if f}, options.out, options, data, figures=False)
@@ -248,11 +271,16 @@ def main():
         print(f"\n{sum(map(len, finished.values()))} of {len(rules) * options.seeds} trainings are finished and stand "
               f"in {options.out}; go on with the same command and --resume")
         raise
-    for rule, error in diverged.items():
+    for rule, error in left_out.items():
         print(f"{rule} is not in the table: {error}")
     if not results:
-        raise next(iter(diverged.values()))
+        raise next(iter(left_out.values()))
     print(report(results, options.out, options, data, figures=True))
+    if "backprop" not in results:
+        print("\nWithout backprop among --rules there is nothing to divide by: columns over backprop's are empty.")
+    if moving := {rule: move for rule, runs in results.items() if (move := last_move(runs)) > 2}:
+        print("\nNot at rest, so that another epoch may turn the order (points between the last two epochs): "
+              + ", ".join(f"{rule} {move:.1f}" for rule, move in moving.items()))
     print(f"\nmean ± standard deviation over {options.seeds} seed(s) after {options.epochs} epochs; update angle: mean "
           f"over hidden layers.\nWritten to {options.out}: table.md, results.json, accuracy.png, angles.png")
 

@@ -81,6 +81,11 @@ def count(x):
     return x.shape[0] * x.shape[-1]
 
 
+def nonzero(x):
+    """x, and 1 where it is 0: what may be divided by."""
+    return x + (x == 0)
+
+
 def batch_shape(shape, x):
     """The shape of an activation whose samples have `shape`, for the batch that `x` is cut as."""
     return (x.shape[0], *shape, x.shape[-1])
@@ -148,6 +153,11 @@ def permute(x, order):
 def draw_rows(draw, x):
     """`draw(shape)` of one number per entry of x, made in the order of rows: how the batch is cut changes no draw."""
     return like(columns(draw((count(x), *outside(x.shape[1:-1]))), x.shape[-1]), x)
+
+
+def normal_like(x, rng):
+    """N(0, 1) for each entry of x, in its precision; drawn as `draw_rows` does."""
+    return draw_rows(rng.standard_normal, x).astype(x.dtype, copy=False)
 
 
 def over_channels(B, d):

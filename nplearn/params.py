@@ -12,7 +12,8 @@ class Param:
     """One array that learns, and its gradient.
 
     value    the array; the gradient has its shape and dtype
-    kind     "weight", "bias" or "norm": optimisers may spare biases and normalisation from decay
+    kind     "weight", "bias" or "norm": optimisers may spare biases and normalisation from decay; "measured": a rule
+             writes it itself, and no optimiser moves it
     project  None, or a function that restores a constraint on the value, in place, after each optimiser step
     """
 

@@ -120,6 +120,9 @@ def test_one_hot_and_join():
 def test_draws_are_made_in_the_order_of_rows(shape, cut, seed):
     T, nb = cut
     x = noise(seed, (T * nb, *shape))
+    normal = c.normal_like(c.columns(x, nb), np.random.default_rng(seed))
+    assert normal.dtype == x.dtype and np.array_equal(
+        c.rows(normal), np.random.default_rng(seed).standard_normal(x.shape).astype(x.dtype))
     found = [c.rows(c.draw_rows(np.random.default_rng(seed).random, c.columns(x, n))) for n in (nb, 1, T * nb)]
     assert found[0].shape == x.shape
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])

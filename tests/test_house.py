@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nplearn
 from nplearn.rules import registry
+from tests.homes import nets_of
 
 ROOT = Path(nplearn.__file__).parent
 FLOORS = [{"errors"}, {"backend", "interrupts"}, {"kernels"}, {"columns", "params"},
@@ -79,6 +80,14 @@ def test_a_class_of_which_there_are_objects_has_no_subclass():
                 made.add(ast.unparse(node.func).rpartition(".")[2])
     both = made & ours & set(bases) - {"NplearnError"}
     assert not both, {base: bases[base] for base in both}
+
+
+def test_nothing_that_a_rule_keeps_hides_one_of_its_methods():
+    for text in registry.names(controls=True):
+        build = next(iter(nets_of(text).values()))
+        rule = registry.make(text).attach(build(0), 0)
+        hidden = {name for name in vars(rule) if hasattr(type(rule), name) and callable(getattr(type(rule), name))}
+        assert not hidden, f"{text}: {hidden}"
 
 
 def test_a_rule_is_a_page():

@@ -49,6 +49,9 @@ class Layer(lanes.MayFlow):
     column_bytes = 0                                    # the largest im2col workspace below, per sample
     served_by = None                                    # the rule that fitted a net's feedback last
     sends = False                                       # whether a Param lies below: an error at the input is wanted
+    components = None                                   # K, where units are vectors
+    settles = False                                     # whether states may: f(2x) = 2 f(x), no draws, samples apart
+    forgets_length = gates_vectors = False              # as Normalise; as Gate: all of a vector or nothing
 
     # -- what a layer writes ----------------------------------------------------------------------------------------
 
@@ -166,13 +169,12 @@ class Weighted(Layer):
     uses      how often a sample uses each weight (the positions of a convolution)
     """
 
-    exact = Transport()
+    exact, settles = Transport(), True
     out_axis, groups, uses = 0, 1, 1
 
     def __init__(self, bias=True, init=XAVIER):
         self.init, self.feedback = init, self.exact
-        self.weight, self.bias = None, None
-        self.has_bias = bias
+        self.weight, self.bias, self.has_bias = None, None, bias
 
     # the three operators, and what decides the weight's law; a layer writes these, and `n`, its output channels
 

@@ -12,7 +12,7 @@ matrices are drawn by the same law as the weight whose place they take.
     ORTHOGONAL      orthonormal rows or columns           Ahmad et al. 2020; of two-axis weights
     ZERO            0                                     Nokland 2016, tanh nets under DFA
 """
-from math import sqrt
+from math import prod, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -53,3 +53,10 @@ def orthogonal(rng, n, m):
     q, r = np.linalg.qr(rng.normal(size=(max(n, m), min(n, m))))
     q = q * np.sign(np.diag(r))
     return q if n >= m else q.T
+
+
+def orthogonal_like(layer, rng):
+    """On the host, weights for a layer with orthonormal rows (or columns, where those are fewer) at every position."""
+    shape, axis = layer.weight.value.shape, layer.out_axis
+    n, m = shape[axis], prod(shape[axis + 1:])
+    return np.array([orthogonal(rng, n, m) for _ in range(prod(shape[:axis]))]).reshape(shape)

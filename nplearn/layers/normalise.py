@@ -16,7 +16,7 @@ from nplearn.layers.base import Layer
 class Normalise(Layer):
     """`Normalise()`: mean square 1 in each sample, whatever the others are."""
 
-    forgets_length = True                               # a rule may ask: the length of the input cannot be read off
+    forgets_length = True                               # of its input: it cannot be read off the output
 
     def __init__(self, eps=1e-8):
         if not eps > 0:

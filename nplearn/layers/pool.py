@@ -26,7 +26,7 @@ class Pool(Windowed, Layer):
 class MaxPool2d(Pool):
     """The largest of each window; on the way down the first tap that reached it takes all."""
 
-    flows = True
+    flows = settles = True
 
     def forward(self, x, tape=None):
         y = pool.max_forward(x, self.window)
@@ -44,7 +44,7 @@ class MaxPool2d(Pool):
 class AvgPool2d(Pool):
     """The mean of each window; padding counts as zeros."""
 
-    flows = True
+    flows = settles = True
 
     def forward(self, x, tape=None):
         return pool.mean_forward(x, self.window)
@@ -59,7 +59,7 @@ class AvgPool2d(Pool):
 class GlobalAvgPool(Layer):
     """(H, C, W) -> (C,): each channel's mean over the map."""
 
-    flows = True
+    flows = settles = True
 
     def infer(self, in_shape):
         return (need_map(self, in_shape)[1],)

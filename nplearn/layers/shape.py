@@ -12,7 +12,7 @@ from nplearn.layers.base import Layer
 class Flatten(Layer):
     """(H, C, W) -> (H C W,)."""
 
-    flows = True
+    flows = settles = True
 
     def infer(self, in_shape):
         return (prod(in_shape),)
@@ -30,7 +30,7 @@ class Flatten(Layer):
 class Reshape(Layer):
     """To samples of `shape`, (features,) or (H, W, C) as in rows; the entries keep their stored order."""
 
-    flows = True
+    flows = settles = True
 
     def __init__(self, shape):
         self.shape = inside(tuple(shape))

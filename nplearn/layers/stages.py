@@ -19,40 +19,30 @@ class Stage:
 
     layer       the weighted layer; the stage has its path
     activation  the nonlinearity behind it, or None
-    linear      the stage without it                    tail    what stands behind the nonlinearity
-    pre, post   what makes the pre-activation; the nonlinearity and what is behind it
-    front, behind  the layers before and after the nonlinearity, as lists
+    layers, front, behind  all of them; those before the nonlinearity; those behind it
+
+    Made of them, each as one layer:
+
+    whole    the stage                                  linear  the stage without its nonlinearity
+    pre      what makes the pre-activation              post    the nonlinearity and what is behind it
+    below    what stands before the weighted layer      above   what stands behind it
+    between  of `above`, what stands before the nonlinearity    tail    of `above`, what stands behind the nonlinearity
     """
 
     def __init__(self, layers):
-        self.whole, self.layers = chain_of(layers), layers
-        self.layer = next(layer for layer in layers if isinstance(layer, Weighted))
-        at = next((i for i, layer in enumerate(layers) if isinstance(layer, Activation)), len(layers))
-        self.activation = layers[at] if at < len(layers) else None
+        at, end = _first(Weighted, layers), _first(Activation, layers)
+        self.layer, self.activation = layers[at], layers[end] if end < len(layers) else None
+        self.layers, self.front, self.behind = layers, layers[:end], layers[end + 1:]
         self.path, self.in_shape, self.out_shape = self.layer.path, layers[0].in_shape, layers[-1].out_shape
-        self.front, self.behind = layers[:at], layers[at + 1:]
+        self.whole, self.linear = chain_of(layers), chain_of(self.front + self.behind)
+        self.pre, self.post, self.tail = chain_of(self.front), chain_of(layers[end:]), chain_of(self.behind)
+        self.below, self.above, self.between = map(chain_of, (layers[:at], layers[at + 1:], layers[at + 1:end]))
 
     def forward(self, x, tape=None):
         return self.whole.forward(x, tape)
 
     def backward(self, d, tape):
         return self.whole.backward(d, tape)
-
-    @property
-    def linear(self):
-        return chain_of([layer for layer in self.layers if layer is not self.activation])
-
-    @property
-    def pre(self):
-        return chain_of(self.front)
-
-    @property
-    def post(self):
-        return chain_of(self.layers[len(self.front):])
-
-    @property
-    def tail(self):
-        return chain_of(self.behind)
 
     def turned(self):
         """The linear part, read from its end: new layers from the stage's output to its input, not yet built."""
@@ -92,7 +82,7 @@ def stages(net):
         raise BuildError("net", "no weighted layer", "at least one", "add one")
     for layers in cut:
         kinds = [layer for layer in layers if isinstance(layer, Activation)]
-        if len(kinds) > 1 or kinds and layers.index(kinds[0]) < _weighted(layers):
+        if len(kinds) > 1 or _first(Activation, layers) < _first(Weighted, layers):
             raise BuildError(kinds[-1].path, "a nonlinearity that is not the only one behind its weighted layer",
                              "one behind each weighted layer at most", "take it away")
     return [Stage(layers) for layers in cut]
@@ -103,8 +93,9 @@ def activities(chain, tape):
     return [tape.input, *(tape.seen(stage.layer)[0] for stage in chain[1:]), tape.output]
 
 
-def _weighted(layers):
-    return next(i for i, layer in enumerate(layers) if isinstance(layer, Weighted))
+def _first(kind, layers):
+    """Where the first layer of that kind stands; len(layers) if there is none."""
+    return next((i for i, layer in enumerate(layers) if isinstance(layer, kind)), len(layers))
 
 
 def _flat(layer):

@@ -117,7 +117,7 @@ class Componentwise(Weighted):
 class Gate(Layer):
     """`Gate(K)`: a unit's whole vector where t . a >= 0, else zero. On maps a channel's t is the same everywhere."""
 
-    gates_vectors = True                                # a rule may ask: all of a vector or nothing
+    gates_vectors = True
 
     def __init__(self, components):
         self.components = whole("Gate", "components", components)

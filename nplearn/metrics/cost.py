@@ -14,7 +14,15 @@ One step is made and watched, whatever the rule; net, rule and optimiser are the
 
 Phases are forward (with the loss), credit (`rule.assign`), learning (`optimiser.step`, `rule.learn`) and offline
 (`rule.phase`, if due, on the given batch). Products in a rule's own code are seen where one operand comes from the
-pass, a Param or a draw and has not been through np.asarray; a solve or a factorisation counts no multiply-adds.
+pass, a Param or a draw and has not been through np.asarray (as a rule's examination of its weights on the host has).
+Linear algebra counts what its algorithm does to leading order, n x n, or n the smaller side of m x n:
+
+    solve  n^3/3 + n^2 a column      svd      7 m n^2 + 4 n^3; values alone, and cond: 2 m n^2 - 2 n^3/3
+    inv    n^3                       pinv     the svd, and m n^2
+                                     eigvals  5 n^3, eig 25/2 n^3
+
+Source of these: Golub and Van Loan 2013, Matrix Computations, 4th edition (half the flops given there: LU, sections
+3.1 and 3.2; svd by Golub and Reinsch, 8.6; eigenvalues by Hessenberg form and QR, 7.5); inv is LAPACK's getrf, getri.
 """
 import tracemalloc
 from contextlib import contextmanager

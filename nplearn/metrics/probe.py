@@ -7,6 +7,7 @@ One pass is walked twice, under the rule and exactly, with the same masks and ba
                                 over samples of each sample's angle
     gradient angle              the rule's weight gradient against backprop's; with both norms, and their ratio
     sign agreement              share of entries with sign(B) = sign(W), where W is not 0
+    unrest                      where activities settle: the most that one of the layer's moves in one more sweep
 
 A number is flagged where its reference drowns in rounding: a gradient below 16 eps |x| |d|, a delta below the smallest
 normal number. Nothing moves: gradients are put back, running statistics and random draws are those of the pass alone.
@@ -44,10 +45,11 @@ def compare(net, rule, tape):
     kept = [arena.grad.copy() for arena in arenas]
     mine = tape.walk(records=True)
     rule.assign(net, mine)
+    unrest = {layer: {"unrest": most} for layer, most in rule.unrest(mine).items()}
     gradients = {layer: layer.weight.grad.copy() for layer in weighted(net)}
     true = tape.walk(exact=True, records=True)
     net.backward(true.error, true)
-    report = [_layer(layer, tape, mine, true, gradients[layer]) for layer in weighted(net)]
+    report = [_layer(layer, tape, mine, true, gradients[layer]) | unrest.get(layer, {}) for layer in weighted(net)]
     for arena, grad in zip(arenas, kept, strict=True):
         arena.grad[...] = grad
     return report

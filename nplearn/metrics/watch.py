@@ -217,13 +217,45 @@ def einsum(result, subscripts, *operands):
     return prod(sizes.values())
 
 
+def sides(a):
+    """How many matrices are in the stack a, and the larger and the smaller side of one."""
+    return prod(np.shape(a)[:-2]), max(np.shape(a)[-2:]), min(np.shape(a)[-2:])
+
+
 def elimination(result, a, b):
-    """M^3 / 3 to factorise, M^2 for each right-hand side."""
-    return len(a) ** 3 // 3 + len(a) * np.size(b)
+    """n^3 / 3 to factorise, n^2 for each right-hand side."""
+    count, n, _ = sides(a)
+    return count * n ** 3 // 3 + n * np.size(result)
+
+
+def inversion(result, a):
+    """n^3: a third to factorise, and two for the inverse from the factors."""
+    count, n, _ = sides(a)
+    return count * n ** 3
+
+
+def eigenvalues(result, a):
+    """Hessenberg form and QR: 5 n^3, with vectors 25 n^3 / 2."""
+    count, n, _ = sides(a)
+    return count * (25 * n ** 3 // 2 if isinstance(result, tuple) else 5 * n ** 3)
+
+
+def singular_values(result, a, *options):
+    """Golub and Reinsch: 2 m n^2 - 2 n^3 / 3, with both sets of vectors 7 m n^2 + 4 n^3."""
+    count, m, n = sides(a)
+    return count * (7 * m * n ** 2 + 4 * n ** 3 if isinstance(result, tuple) else 2 * m * n ** 2 - 2 * n ** 3 // 3)
+
+
+def pseudoinversion(result, a, *options):
+    """Singular values with their vectors, and the product of both sets."""
+    count, m, n = sides(a)
+    return singular_values((), a) + count * m * n ** 2
 
 
 PRODUCTS = {np.dot: contraction, np.inner: contraction, np.tensordot: contraction, np.einsum: einsum,
-            np.linalg.solve: elimination}
+            np.linalg.solve: elimination, np.linalg.inv: inversion, np.linalg.pinv: pseudoinversion,
+            np.linalg.svd: singular_values, np.linalg.cond: singular_values,
+            np.linalg.eig: eigenvalues, np.linalg.eigvals: eigenvalues}
 
 
 class Drawn:

@@ -21,7 +21,8 @@ noise  standard deviation of normal noise, new each step, that stands for x in t
        identity; 0 takes the input itself, and what its S is tilts B
 Kept: B, shaped like W and drawn by its law, with its optimiser's slots; a twin of the forward one adds its own decay to
 the loss's. The gradient is that of the walk, before W moves. W and B learn every step.
-Source: Kunin et al. 2020, ICML, arXiv 2003.01513, with the coefficients and factors of their code.
+Source: Kunin et al. 2020, ICML, arXiv 2003.01513, with the coefficients and factors of their code; of its options are
+left out alternate_step_freq, delay_epochs, uniform noise, and centring and normalising of x, y and z.
 """
 from nplearn.columns import count, draw_rows
 from nplearn.errors import SettingError
@@ -66,9 +67,9 @@ class Alignment(Rule):
 
     def __init__(self, decay=0.0, self_=0.0, amp=0.0, sparse=0.0, null=0.0, noise=0.0, optimiser=None):
         super().__init__(optimiser)
-        self.decay, self.self_, self.amp, self.sparse, self.null, self.noise = (
-            number(self, name, value, 0) for name, value in (
-                ("decay", decay), ("self_", self_), ("amp", amp), ("sparse", sparse), ("null", null), ("noise", noise)))
+        self.decay, self.self_ = number(self, "decay", decay, 0), number(self, "self_", self_, 0)
+        self.amp, self.sparse = number(self, "amp", amp, 0), number(self, "sparse", sparse, 0)
+        self.null, self.noise = number(self, "null", null, 0), number(self, "noise", noise, 0)
         if not (decay or sparse or null):
             raise SettingError(type(self).__name__, "decay, sparse and null all 0", "one of them above 0, or B grows "
                                "without bound", "give one, or take ia, sa or aa of the registry")

@@ -48,7 +48,6 @@ class Apical(Feedback):
 
     def __init__(self, rule, stage, matrices):
         self.rule, self.stage = rule, stage
-        self.between = stage.front[stage.front.index(stage.layer) + 1:]
         self.Y, self.Q = map(Param, matrices) if matrices else (None, None)
         self.says = f"bursts through {'a matrix Y' if matrices else 'W'}, events through Q"
 
@@ -61,9 +60,7 @@ class Apical(Feedback):
     def heard(self, layer, d, x, tape):
         """u, and the events that it is heard with, both as the layer has them."""
         def make():
-            e, walk = events(self.stage, tape), tape.walk(collects=False)
-            for between in reversed(self.between):
-                e = between.backward(e, walk)
+            e = self.stage.between.backward(events(self.stage, tape), tape.walk(collects=False))
             b, (Y, Q) = self.rule.p_b * (e - self.rule.teaching * tape.count * d), self.both(layer)
             return layer.adjoint(b, Y, x.shape) - layer.adjoint(e, Q, x.shape), e
         return tape.once(layer, d, make)

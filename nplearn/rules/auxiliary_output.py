@@ -14,8 +14,8 @@ Source: Bartunov et al. 2018, arXiv 1807.04587, section 4.
 """
 from nplearn.columns import join
 from nplearn.errors import BuildError
-from nplearn.layers import Dense, Tanh, Transposed
-from nplearn.layers.base import whole
+from nplearn.layers import Dense, Tanh, Transposed, stages
+from nplearn.rules.checks import whole
 from nplearn.rules.inverses import TargetRule
 
 
@@ -26,10 +26,17 @@ class AuxiliaryOutput(TargetRule):
 
     def __init__(self, units=64, sigma=0.1, schedule="alternating", optimiser=None, squares="sum"):
         super().__init__(sigma, schedule, optimiser, squares)
-        self.units, self.auxiliary = whole(type(self).__name__, "units", units, least=0), None
+        self.units, self.auxiliary = whole(self, "units", units, least=0), None
 
     def prepare(self, net):
-        self.auxiliary = None
+        chain = stages(net)
+        self.auxiliary, top = None, chain[-1].layer
+        if self.units and len(chain) > 1:
+            if chain[-1].linear.layers[-1] is not top or top.weight.value.shape != (*top.out_shape, *top.in_shape):
+                raise BuildError(top.path, f"a last layer that is no plain Dense ({type(top).__name__})",
+                                 "one whose outputs auxiliary units can stand beside",
+                                 "end the net in a Dense, or use SimplifiedDifferenceTargetPropagation")
+            self.auxiliary = self.grown("auxiliary", [Dense(self.units, bias=False), Tanh()], top.in_shape)
         super().prepare(net)
 
     def turned(self, i):
@@ -37,11 +44,6 @@ class AuxiliaryOutput(TargetRule):
         if i < self.L or not self.units:
             return layers, shape
         top = self.f[i].layer
-        if not (isinstance(top, Dense) and isinstance(layers[0], Transposed)):
-            raise BuildError(top.path, f"a last layer that is no plain Dense ({type(top).__name__})",
-                             "one whose outputs auxiliary units can stand beside",
-                             "end the net in a Dense, or use SimplifiedDifferenceTargetPropagation")
-        self.auxiliary = self.grown("auxiliary", [Dense(self.units, bias=False), Tanh()], top.in_shape)
         wide = Dense(top.n + self.units).build(top.in_shape, 0, self.net.dtype, self.net.device)
         return [Transposed(wide), *layers[1:]], wide.out_shape
 

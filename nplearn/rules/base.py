@@ -9,8 +9,8 @@
 
 A rule writes `feedback(layer, rng)`, and of the others only what it needs. Unweighted layers send exact derivatives
 under every rule, biases and normalisation get the exact gradient of the delta that reached them, and the last layer's
-delta is the loss's own. A rule with a walk of its own writes `assign`, begins it with `start`, and keeps what is not on
-a layer (a chain, learned inverses) in `prepare`, `params` and `fixed`.
+delta is the loss's own. A rule with a walk of its own writes `assign`, begins it with `begin_walk`, and keeps what is
+not on a layer (a chain, learned inverses) in `prepare`, `params` and `fixed`.
 
 A rule declares what it claims; the contract tests each claim, and its absence.
 """
@@ -101,6 +101,10 @@ class Rule:
     def phase(self, net, batches):
         pass
 
+    def unrest(self, tape):
+        """{layer: number}, of a rule whose activities settle: how far those of a layer still move in one more sweep."""
+        return {}
+
     # -- what every rule does ---------------------------------------------------------------------------------------
 
     def attach(self, net, seed=0, layers=None):
@@ -120,7 +124,8 @@ class Rule:
         learned = self.params()
         for path, param in learned.items():
             param.path = path
-        self.state = Arena(learned.values()) if learned else None
+        stepped = [param for param in learned.values() if param.kind != "measured"]
+        self.state = Arena(stepped) if stepped else None
         return self
 
     def check(self, net):
@@ -130,7 +135,12 @@ class Rule:
             raise BuildError(type(self).__name__, f"a net it is not attached to{other if self.net is net else ''}",
                              "rule.attach(net, seed) first", "attach it after net.build(...), and after other rules")
 
-    def start(self, net, tape):
+    @property
+    def walks_plainly(self):
+        """Whether its forward pass and its walk are those of every rule, so that several can share a net."""
+        return type(self).assign is Rule.assign and type(self).forward is Rule.forward
+
+    def begin_walk(self, net, tape):
         """A walk of the rule's own begins."""
         self.check(net)
         tape.arrive(net)

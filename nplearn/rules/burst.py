@@ -16,19 +16,18 @@ q       "cancel" starts at p_b Y, "random" is another such draw, p_b N(0, scale^
 learns  "nothing", "q": Q <- Q + lr_q outer(u_l, e_{l+1}) / N, u -> 0, by SGD unless `optimiser` is given; lr_q < 8 / n
         "kp": Y gets W's gradient, Q p_b times it, under W's optimiser: with decay Y -> W, while Q - p_b Y decays alike
 quiet   "q" learns on so many batches without teacher after each update; 0: on the batch itself, whose teacher biases Q
-top     how the error moves the output's p: "linear", or "bounded" by the sigmoid, as in the layers below
+top     how the error moves the output's p: "linear", or "bounded" by the sigmoid (softmax: half the follow-up's slope)
 Pooling and the like, in front of the units or behind them, pass both rates down exactly.
 
-Kept: Y, Q, shaped like W. W learns every step, when all bursts have come down.
+Kept: Y, Q, shaped like W. W learns every step, when all bursts have come down. The code's own rule for Y is left out.
 Source: Greedy et al. 2022, NeurIPS 35, arXiv 2206.11769; kp, top, divided updates: its follow-up, BurstCCN-journal.
 """
 from nplearn.errors import SettingError
 from nplearn.layers import Tanh, stages
-from nplearn.layers.base import whole
 from nplearn.optim import SGD
 from nplearn.rules.apical import MOVED, Apical, events, gain, rates
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import bare, choice, number
+from nplearn.rules.checks import bare, choice, number, whole
 
 
 class Burst(Rule):
@@ -41,12 +40,14 @@ class Burst(Rule):
 
     def __init__(self, p_b=0.5, y="random", scale=0.5, q="cancel", learns="nothing", lr_q=1e-3, quiet=0, teaching=1.0,
                  top="linear", optimiser=None):
-        super().__init__(optimiser or ((lambda arena: SGD(arena, lr=lr_q)) if learns == "q" else None))
+        super().__init__(optimiser or ((lambda arena: SGD(arena, lr=self.lr_q)) if learns == "q" else None))
         self.y = choice(self, "y", y, ("random", "symmetric", "tied"))
-        self.q, self.top = choice(self, "q", q, ("cancel", "random")), choice(self, "top", top, ("linear", "bounded"))
-        self.learns, self.quiet = choice(self, "learns", learns, MOVED), whole("Burst", "quiet", quiet, 0)
+        self.q = choice(self, "q", q, ("cancel", "random"))
+        self.top = choice(self, "top", top, ("linear", "bounded"))
+        self.learns, self.quiet = choice(self, "learns", learns, MOVED), whole(self, "quiet", quiet, 0)
         self.p_b, self.scale = number(self, "p_b", p_b), number(self, "scale", scale)
-        self.teaching, self.lr_q, tied = number(self, "teaching", teaching), number(self, "lr_q", lr_q, 0), y == "tied"
+        self.teaching, self.lr_q = number(self, "teaching", teaching), number(self, "lr_q", lr_q, 0)
+        tied = y == "tied"
         if not 0 < p_b < 1 or teaching <= 0 or tied and (q, learns) != ("cancel", "nothing") or quiet and learns != "q":
             raise SettingError("Burst", f"p_b {p_b}, teaching {teaching}, y {y}, q {q}, learns {learns}, quiet {quiet}",
                                "0 < p_b < 1, teaching above 0, a tied Y with a Q that cancels and nothing learned, "
@@ -64,7 +65,7 @@ class Burst(Rule):
         return Apical(self, stage, None if self.y == "tied" else (self.scale * Y, self.p_b * (self.scale * Q)))
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         *hidden, top = self.chain
         u = top.backward(tape.error, tape) if self.top == "linear" else self.down(
             top, -self.p_b * self.teaching * tape.count * tape.error, tape)

@@ -4,6 +4,7 @@ import numbers
 
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Feedback
+from nplearn.layers import base
 
 
 def fits(layer):
@@ -35,12 +36,18 @@ def number(rule, name, x, least=-math.inf):
     return x.item() if hasattr(x, "item") else x        # one of NumPy's would make float64 of float32 arrays
 
 
-def choice(rule, name, x, known):
-    """x if it is one of `known`, else a SettingError that names the rule's option."""
-    if not any(x == k and isinstance(x, bool) == isinstance(k, bool) for k in known):           # True == 1
-        wanted = " or ".join(str(k).lower() if isinstance(k, bool) else str(k) for k in known)     # as options say it
-        raise SettingError(type(rule).__name__, f"{name} {x!r}", wanted, "choose one of these")
-    return x
+def whole(rule, name, x, least=1):
+    """x as an int if it is a whole number of at least `least`, else a SettingError that names the rule's option."""
+    return base.whole(type(rule).__name__, name, x, least)
+
+
+def choice(rule, name, x, known, other=""):
+    """The one of `known` that x is, else a SettingError that names the rule's option; `other`: what else it may be."""
+    found = [k for k in known if x == k and isinstance(x, bool) == isinstance(k, bool)]         # True == 1
+    if not found:
+        wanted = [str(k).lower() if isinstance(k, bool) else str(k) for k in known]             # as options say it
+        raise SettingError(type(rule).__name__, f"{name} {x!r}", " or ".join(wanted) + other, "choose one of these")
+    return found[0]
 
 
 def outputs(net, rule):
@@ -56,8 +63,7 @@ def bare(chain):
     """The stages, if parameters stand nowhere but between a weighted layer and its nonlinearity; else BuildError.
 
     For rules that find an error at the nonlinearity and take it to the weighted layer: others it would not reach."""
-    first = chain[0].layers
-    before = [(layer, "before the first weighted layer") for layer in first[:first.index(chain[0].layer)]]
+    before = [(layer, "before the first weighted layer") for layer in chain[0].below.layers]
     behind = [(layer, "behind a nonlinearity") for stage in chain[:-1] for layer in stage.behind]
     for layer, where in before + behind:
         if layer.params():

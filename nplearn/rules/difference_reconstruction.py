@@ -16,8 +16,7 @@ DDTP-linear sends the difference straight to each layer by one linear map K_l fr
 
 eta, sigma, decay as above, 0.1, 0.1 and 0 are ours. Hidden deltas carry the factor eta, by which the authors divide
            their learning rate; theirs (0.03 to 0.07) is on the gradient of a batch's mean, to be divided by its size
-schedule   "both" is theirs: inverse steps with every update, an epoch of them before each epoch, 6 before the first
-           (here one)
+schedule   "both" is theirs: inverse steps with every update, an epoch of them before each, 6 (here 1) before the first
 Kept: V_l for l = 2 ... L and biases (DDTP: K_l for l = 1 ... L-1), learned. Cost: the square of the depth (DRL).
 Source: Meulemans et al. 2020, arXiv 2006.14331, sections 3 and 4.
 """

@@ -17,14 +17,10 @@ init    of the inverses: "orthogonal" (Lee: all singular values 1, per position 
 sigma, schedule, optimiser, squares as in `inverses`. Kept: the inverses, learned.
 Source: Lee et al. 2015, arXiv 1412.7525; Bartunov et al. 2018, arXiv 1807.04587, sections 3 and 4.
 """
-from math import prod
-
-import numpy as np
-
 from nplearn.backend import stream
 from nplearn.feedback import Cut, Transport
 from nplearn.layers import weighted
-from nplearn.layers.initial import orthogonal
+from nplearn.layers.initial import orthogonal_like
 from nplearn.rules.base import NO_TRANSPORT
 from nplearn.rules.checks import choice, number
 from nplearn.rules.inverses import TargetRule
@@ -55,14 +51,8 @@ class DifferenceTargetPropagation(TargetRule):
     def grown(self, path, layers, shape):
         g = super().grown(path, layers, shape)
         for layer in weighted(g) if self.init == "orthogonal" else ():
-            layer.weight.value[...] = self.put(self.turn(stream(self.seed, path, "orthogonal"), layer.layer))
+            layer.weight.value[...] = self.put(orthogonal_like(layer.layer, stream(self.seed, path, "orthogonal")))
         return g
-
-    def turn(self, rng, layer):
-        """Weights for `layer` whose rows (or columns, where those are fewer) are orthonormal, at every position."""
-        shape, axis = layer.weight.value.shape, layer.out_axis
-        n, m = shape[axis], prod(shape[axis + 1:])
-        return np.array([orthogonal(rng, n, m) for _ in range(prod(shape[:axis]))]).reshape(shape)
 
 
 class SimplifiedDifferenceTargetPropagation(TargetRule):

@@ -7,8 +7,9 @@ States s_0 = x, s_1 .. s_L settle to an extremum of  Phi = sum_l <s_l, pool(W_l 
 
     dW_l = (outer(s_{l-1}, unpool(s_l)) at s^-  less the same at s^+) / (2 beta N)               bias: unpool(s_l)
 
-As beta -> 0 this is the gradient of the settled output's loss, up to O(beta^2) and (what still moved at s^0) / beta. A
-last layer without nonlinearity is a read-out beside the dynamics, for softmax: it gets the loss's own at s^+, s^-.
+As beta -> 0 this is the gradient of the settled output's loss, up to O(beta^2) and (what still moved at s^0) / beta: a
+Probe reports it as `unrest`. A last layer without nonlinearity is a read-out beside the dynamics, for softmax: it gets
+the loss's own at s^+, s^-.
 
 symmetric    False: s^+ against s^0, over beta N; its error is O(beta)         random_sign  of that one beta, by batch
 through      feedback in W's place on the way down, a vector field without Phi; KolenPollack's B gets W's contrast
@@ -21,9 +22,8 @@ Source: Scellier and Bengio 2017, Front. Comput. Neurosci. 11:24; these dynamics
 symmetric, with read-out: Laborieux et al. 2021, arXiv 2006.03824; vector field: Scellier et al. 2018, arXiv 1808.04873.
 """
 from nplearn.errors import SettingError
-from nplearn.layers.base import whole
 from nplearn.rules.backprop import Backprop
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number, whole
 from nplearn.rules.relaxation import Relaxation
 from nplearn.rules.settling import Settling
 from nplearn.tape import Tape
@@ -42,11 +42,12 @@ class EquilibriumPropagation(Relaxation):
                  damping=0.0):
         super().__init__(through)
         self.beta, self.damping = number(self, "beta", beta), number(self, "damping", damping, 0)
-        self.free_steps = whole(type(self).__name__, "free_steps", free_steps)
-        self.nudged_steps = whole(type(self).__name__, "nudged_steps", nudged_steps)
-        self.symmetric, self.random_sign = symmetric, random_sign
-        if beta <= 0 or damping >= 1 or (symmetric, random_sign) not in ((True, False), (False, True), (False, False)):
-            found = f"beta {beta}, damping {damping}, symmetric {symmetric!r}, random_sign {random_sign!r}"
+        self.free_steps = whole(self, "free_steps", free_steps)
+        self.nudged_steps = whole(self, "nudged_steps", nudged_steps)
+        self.symmetric = choice(self, "symmetric", symmetric, (True, False))
+        self.random_sign = choice(self, "random_sign", random_sign, (True, False))
+        if beta <= 0 or damping >= 1 or symmetric and random_sign:
+            found = f"beta {beta}, damping {damping}, symmetric {symmetric}, random_sign {random_sign}"
             raise SettingError(type(self).__name__, found, "beta above 0, damping below 1, not both of the last true",
                                "change them; one nudge is symmetric=false")
 
@@ -64,17 +65,15 @@ class EquilibriumPropagation(Relaxation):
     def free(self, tape):
         """The State after the free phase of this batch, which its tape keeps."""
         if self not in tape.kept:
-            state = self.settling.start(tape.input, tape)
-            for _ in range(self.free_steps):
-                state = self.settling.sweep(state)
-            tape.keep(self, state)
+            tape.keep(self, self.settling.settle(self.settling.start(tape.input, tape), self.free_steps))
         return tape.seen(self)[0]
+
+    def unrest(self, tape):
+        return self.settling.unrest(self.free(tape))
 
     def nudged(self, state, beta, tape):
         """The State after a phase from `state` with its output pulled down the loss, for beta above 0."""
-        for _ in range(self.nudged_steps):
-            state = self.settling.sweep(state, -beta * tape.count * self.error(state, tape))
-        return state
+        return self.settling.settle(state, self.nudged_steps, lambda s: -beta * tape.count * self.error(s, tape))
 
     def error(self, state, tape):
         return tape.loss(self.settling.output(state), tape.labels)[1]
@@ -85,7 +84,7 @@ class EquilibriumPropagation(Relaxation):
         return (1, -1) if self.symmetric else (1,)
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         free, signs = self.free(tape), self.signs(tape)
         k, scale = len(signs), len(signs) * self.beta * tape.count
         nudged = [self.nudged(free, sign * self.beta, tape) for sign in signs]

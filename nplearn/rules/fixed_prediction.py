@@ -13,10 +13,9 @@ Source: Millidge, Tschantz and Buckley 2020, arXiv 2006.04182. Their code steps 
 steps of .1, so gamma = .2. T = 20 is ours; it leaves a top that learns faster than what is far below it.
 """
 from nplearn.layers import activities
-from nplearn.layers.base import whole
 from nplearn.rules.backprop import Backprop
 from nplearn.rules.base import EXACT_TOP
-from nplearn.rules.checks import number
+from nplearn.rules.checks import number, whole
 from nplearn.rules.relaxation import Relaxation
 
 
@@ -30,10 +29,10 @@ class FixedPrediction(Relaxation):
 
     def __init__(self, through=Backprop, steps=20, gamma=0.2):
         super().__init__(through)
-        self.steps, self.gamma = whole(type(self).__name__, "steps", steps), number(self, "gamma", gamma, 0)
+        self.steps, self.gamma = whole(self, "steps", steps), number(self, "gamma", gamma, 0)
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         chain, gamma = self.chain, self.gamma
         e = [0 * h for h in activities(chain, tape)[1:-1]] + [tape.error]
         for _ in range(self.steps):

@@ -14,13 +14,13 @@ scale  V is U(-scale, scale) (the authors' default is 0.001; 0.1 is ours: it ser
 direct_depth  D: the uppermost D layers have t_l = h_l - eta dloss/dh_l, by the W above them; the authors' default is 1,
               the output alone. More is weight transport; D = L is backprop times eta
 Kept: V_l, fixed, for l = 2 ... L-D+1. The paper's variant under batch normalisation of targets is not offered.
-Source: Shibuya et al. 2023, AAAI, arXiv 2212.10352.
+Source: Shibuya et al. 2023, AAAI, arXiv 2212.10352. Their nets have no biases; what they look at to say whether it can
+work, trace and eigenvalues of the Jacobians' product J_f J_g per layer, is not measured here.
 """
 from nplearn.errors import BuildError
-from nplearn.layers.base import whole
 from nplearn.layers.initial import Law
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT
-from nplearn.rules.checks import number
+from nplearn.rules.checks import number, whole
 from nplearn.rules.inverses import TargetRule
 
 
@@ -35,8 +35,8 @@ class FixedWeightTargetPropagation(TargetRule):
     def __init__(self, eta=0.3, scale=0.1, direct_depth=1):
         super().__init__()
         self.eta, self.scale = number(self, "eta", eta, least=0), number(self, "scale", scale, least=0)
-        self.law = Law("fixed", "uniform", lambda fan_in, fan_out: scale / 3 ** 0.5)
-        self.direct_depth = whole(type(self).__name__, "direct_depth", direct_depth)
+        self.law = Law("fixed", "uniform", lambda fan_in, fan_out: self.scale / 3 ** 0.5)
+        self.direct_depth = whole(self, "direct_depth", direct_depth)
         self.direct = self.direct_depth - 1
         if self.direct:
             self.claims = self.claims - {NO_TRANSPORT}

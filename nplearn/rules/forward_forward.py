@@ -26,10 +26,9 @@ from nplearn.columns import as_features, beside, draw_rows, one_hot, replace_fir
 from nplearn.errors import BuildError
 from nplearn.feedback import Cut
 from nplearn.layers import Sigmoid, stages
-from nplearn.layers.base import whole
 from nplearn.layers.stages import chain_of
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, NOISY, Rule
-from nplearn.rules.checks import choice, number, outputs
+from nplearn.rules.checks import choice, number, outputs, whole
 
 
 class ForwardForward(Rule):
@@ -42,10 +41,9 @@ class ForwardForward(Rule):
 
     def __init__(self, theta=1.0, predict="goodness", skip=1, copies=1, scale=5.0):
         super().__init__()
-        name = type(self).__name__
         self.predict = choice(self, "predict", predict, ("goodness", "readout"))
-        self.theta, self.skip = number(self, "theta", theta, 0), whole(name, "skip", skip, 0)
-        self.copies, self.scale = whole(name, "copies", copies), number(self, "scale", scale)
+        self.theta, self.skip = number(self, "theta", theta, 0), whole(self, "skip", skip, 0)
+        self.copies, self.scale = whole(self, "copies", copies), number(self, "scale", scale)
 
     def prepare(self, net):
         (*hidden, self.top), C, room = stages(net), outputs(net, self), prod(net.in_shape)
@@ -53,10 +51,10 @@ class ForwardForward(Rule):
             raise BuildError(type(self).__name__, f"{len(hidden)} hidden layers on {room} numbers",
                              f"one or more, on more than {C * self.copies} numbers: those tell the label", "add some")
         for stage in hidden:
-            if stage.activation is None or not any(hasattr(layer, "forgets_length") for layer in stage.behind):
+            if stage.activation is None or not any(layer.forgets_length for layer in stage.behind):
                 raise BuildError(stage.path, "no nonlinearity and Normalise behind it",
                                  "both, lest the next layer reads off what this one found", "use the net ff")
-        self.hidden = [(chain_of(stage.layers[:len(stage.layers) - len(stage.behind)]), stage.tail) for stage in hidden]
+        self.hidden = [(chain_of([*stage.front, stage.activation]), stage.tail) for stage in hidden]
         self.labels = [self.put(label) for label in np.eye(C)[..., None]]
         self.neutral = self.put(np.full((C, 1), 1 / C))
 
@@ -84,7 +82,7 @@ class ForwardForward(Rule):
         return self.net.forward(self.embed(x, self.neutral), tape)
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         self.top.backward(tape.error, tape)
         for labels, u in (tape.labels, 1), (self.wrong(tape), 0):
             now, label = tape.again(joins=True), one_hot(labels, len(self.labels), tape.input.dtype)

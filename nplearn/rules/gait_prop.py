@@ -17,7 +17,8 @@ extra outputs, towers) have their own activity as their target, that is no error
 form, gamma  as above       orthogonality  lam
 
 Kept: nothing; V_l is made from W_l in every walk, so that it cannot be stale. W learns each step.
-Source: Ahmad, van Gerven and Ambrogioni 2020, NeurIPS, arXiv 2006.06438, and its code (`nets/square.py` is its net).
+Source: Ahmad, van Gerven and Ambrogioni 2020, NeurIPS, arXiv 2006.06438, and its code (`nets/square.py` is its net),
+whose Adam has .9, .99 and no bias correction, and which can also learn its inverses: neither is offered.
 """
 import numpy as np
 
@@ -42,7 +43,7 @@ class GaitProp(Rule):
         self.form = choice(self, "form", form, ("difference", "target", "plain"))
         self.gamma = number(self, "gamma", gamma, least=1e-12)
         self.orthogonality = number(self, "orthogonality", orthogonality, least=0)
-        if not orthogonality:
+        if not self.orthogonality:
             self.claims = self.claims | {EXACT_TOP}
 
     def prepare(self, net):
@@ -64,7 +65,7 @@ class GaitProp(Rule):
         return Inverse() if self.form == "difference" else Cut()
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         if self.form == "difference":
             net.backward(tape.error, tape)
         else:

@@ -18,6 +18,7 @@ Source: Nokland 2016, arXiv 1609.01596; that W_l and not another matrix carries 
 """
 from math import prod
 
+from nplearn.backend import stream
 from nplearn.columns import batch_shape, over_channels
 from nplearn.feedback import Cut
 from nplearn.layers import stages
@@ -38,23 +39,24 @@ class IndirectFeedbackAlignment(Rule):
         self.carry = choice(self, "carry", carry, ("W", "B"))
 
     def prepare(self, net):
-        self.chain, self.B, self.carried, self.K = bare(stages(net)), None, {}, outputs(net, self)
+        self.chain, self.B, self.carried, K = bare(stages(net)), None, {}, outputs(net, self)
         self.site = self.chain[0].front[-1].out_shape   # of h_1
+        for stage in self.chain[1:]:
+            rng = stream(self.seed, "feedback", stage.path)
+            if stage is self.chain[1]:                  # drawn from its stream: with one hidden layer B_1 is DFA's
+                m = prod(self.site) ** -0.5
+                self.B = self.put(rng.uniform(-m, m, (K, prod(self.site))))
+            if self.carry == "B" and stage is not self.chain[-1]:
+                self.carried[stage.layer] = stage.layer.draw(rng)
 
     def feedback(self, layer, rng):
-        layers = [stage.layer for stage in self.chain]
-        if layer in layers[1:2]:                        # drawn from its stream: with one hidden layer B_1 is DFA's
-            m = prod(self.site) ** -0.5
-            self.B = self.put(rng.uniform(-m, m, (self.K, prod(self.site))))
-        if self.carry == "B" and layer in layers[1:-1]:
-            self.carried[layer] = layer.draw(rng)
         return Cut()
 
     def fixed(self):
         return ({} if self.B is None else {"B": self.B}) | {f"{layer.path}.B": B for layer, B in self.carried.items()}
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         up = tape.walk(up=True)
         for stage in self.chain[:-1]:
             if stage is self.chain[0]:

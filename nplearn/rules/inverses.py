@@ -20,7 +20,7 @@ from copy import copy
 from functools import cache
 from itertools import islice
 
-from nplearn.columns import draw_rows, outside
+from nplearn.columns import normal_like, outside
 from nplearn.feedback import Cut
 from nplearn.layers import Sequential, activities, stages, weighted
 from nplearn.layers.initial import XAVIER
@@ -118,7 +118,7 @@ class TargetRule(Rule):
         return self.output(a, z, tape) if i == self.L else a
 
     def noise(self, x, i, tape, *key):
-        return draw_rows(tape.rng(self.f[i].layer, "noise", *key).standard_normal, x).astype(x.dtype, copy=False)
+        return normal_like(x, tape.rng(self.f[i].layer, "noise", *key))
 
     def corrupted(self, x, i, tape):
         return x + self.sigma * self.noise(x, i, tape)
@@ -139,9 +139,10 @@ class TargetRule(Rule):
         return t
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         h, now = self.read(tape), tape.again()
-        back, down = self.back(h, now), self.f[-1].backward(self.error(tape), tape)
+        back = self.back(h, now)
+        down = self.f[-1].backward(self.error(tape), tape)
         t = self.targets(h, back, down, tape)
         for i in range(1, self.L):
             self.f[i].backward(self.slope(h[i] - t[i], tape), tape)

@@ -6,8 +6,8 @@
 
 alpha = 0: W rx = d, for any B whose loop is stable, where W has no more outputs than inputs; B says which such rx. With
 B = -W' it is reciprocal feedback of lam = alpha. V stays while W moves, so the loop may become unstable: rules examine
-the dense layers at `attach` and every epoch, refuse, and say what alpha would do; alpha never moves by itself. On
-maps nobody looks: the matrix would be too large.
+the dense layers at `attach` and every epoch, refuse, and say what alpha or what step would do; alpha never moves by
+itself. On maps nobody looks: the matrix would be too large.
 
 start  "transpose": V = -W as it is at `attach` (one weight transport)   "random": by W's law, stable for large alpha
 clip   None, or the most that a sample's rx (of its own loss, without 1/N) may measure: the authors' regressions, 1
@@ -30,7 +30,8 @@ class Loop(Feedback):
     says = "a loop around the layer through a fixed matrix"
 
     def __init__(self, V, rule):
-        self.matrix, self.settle, self.clip, self.linear = V, rule.settle, rule.clip, rule.clip is None
+        self.matrix, self.settle, self.clip = V, rule.settle, rule.clip
+        self.linear = rule.clip is None
 
     def carry(self, layer, d, x, tape):
         rx = self.settle(layer, d, self.matrix, x.shape)
@@ -52,7 +53,8 @@ class InversionRule(Rule):
     def __init__(self, alpha, start="transpose", clip=None):
         super().__init__()
         self.alpha = number(self, "alpha", alpha, least=0)
-        self.start, self.drawn = choice(self, "start", start, ("transpose", "random")), start == "random"
+        self.start = choice(self, "start", start, ("transpose", "random"))
+        self.drawn = start == "random"
         self.clip = clip if clip is None else number(self, "clip", clip, least=1e-9)
 
     def settle(self, layer, d, V, shape):
@@ -61,26 +63,35 @@ class InversionRule(Rule):
     def unfit(self, W, V, alpha):
         """What is wrong with the loop of a dense layer, in words, or ""; arrays on the host, in float64."""
 
+    def examine_steps(self, layer, V, kind):
+        """Refuse steps by which the loop of a dense layer, which settles, would not."""
+
     def feedback(self, layer, rng):
         V = -layer.weight.value if self.start == "transpose" else layer.draw(rng)
         self.examine(layer, V, BuildError)
         return Loop(V, self)
 
     def examine(self, layer, V, kind):
-        if layer.spatial:
+        pair = on_host(layer, V)
+        if layer.spatial or not np.isfinite(pair[0]).all():                 # of NaN the loss tells
             return
-        W, V = (to_host(x).astype(np.float64) for x in (layer.weight.value, V))
-        wrong = np.isfinite(W).all() and self.unfit(W, V, self.alpha)       # of NaN the loss tells
+        wrong = self.unfit(*pair, self.alpha)
         if wrong:
-            enough = (a for a in 0.01 * 2.0 ** np.arange(30) if a > self.alpha and not self.unfit(W, V, a))
+            enough = (a for a in 0.01 * 2.0 ** np.arange(30) if a > self.alpha and not self.unfit(*pair, a))
             advice = f"use a larger alpha: {next(enough, np.inf):.2g} would do now"
             raise kind(layer.path, f"{wrong} at alpha {self.alpha:g}", "a loop that settles",
                        advice if self.start == "transpose" else f"{advice}, or start='transpose'")
+        self.examine_steps(layer, V, kind)
 
     def phase(self, net, batches):
         if batches.step and batches.step % batches.per_epoch == 0:
             for layer in self.layers:
                 self.examine(layer, layer.feedback.matrix, TrainingError)
+
+
+def on_host(layer, V):
+    """W and V, in float64."""
+    return [to_host(x).astype(np.float64) for x in (layer.weight.value, V)]
 
 
 def smaller(W, V):

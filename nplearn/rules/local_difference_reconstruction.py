@@ -17,10 +17,9 @@ weights as they now are. The paper takes them before the targets of the same bat
 inverses of the weights that made its activities, but fitted on the batch before (and on none before the first).
 Source: Ernoult et al. 2022, arXiv 2201.13415, section 4; their lists of K, noise and rate per layer are not offered.
 """
-from nplearn.layers.base import whole
 from nplearn.layers.initial import TORCH
 from nplearn.rules.base import EXACT_TOP, Rule
-from nplearn.rules.checks import number
+from nplearn.rules.checks import number, whole
 from nplearn.rules.inverses import TargetRule
 
 
@@ -33,7 +32,7 @@ class LocalDifferenceReconstruction(TargetRule):
 
     def __init__(self, beta=0.7, steps=5, sigma=0.1, optimiser=None):
         super().__init__(sigma, optimiser=optimiser)
-        self.beta, self.steps = number(self, "beta", beta, least=0), whole(type(self).__name__, "steps", steps)
+        self.beta, self.steps = number(self, "beta", beta, least=0), whole(self, "steps", steps)
 
     def output(self, a, below, tape):
         return a

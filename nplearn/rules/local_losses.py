@@ -21,9 +21,8 @@ There W_L starts at zero and c does not, and BatchNorm stands in every layer; th
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Cut, Feedback
 from nplearn.layers import everything, holders, residuals
-from nplearn.layers.base import whole
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, SAMPLES_APART, Rule
-from nplearn.rules.checks import choice, number, outputs
+from nplearn.rules.checks import choice, number, outputs, whole
 from nplearn.rules.heads import grown, pred, sim
 from nplearn.rules.similarity import mismatch
 
@@ -56,12 +55,12 @@ class LocalLosses(Rule):
 
     def __init__(self, heads="predsim", beta=0.99, width=4096, optimiser=None):
         super().__init__(optimiser)
-        name = type(self).__name__
-        choice(self, "heads", heads, ("predsim", "pred", "sim"))
-        if not 0 < number(self, "beta", beta) < 1:
-            raise SettingError(name, f"beta {beta}", "a number between 0 and 1", "for one loss alone use pred or sim")
-        self.heads, self.beta, self.width = heads, beta, whole(name, "width", width)
-        self.shares = {"pred": {pred: 1}, "sim": {sim: 1}, "predsim": {pred: 1 - beta, sim: beta}}[heads]
+        self.heads = choice(self, "heads", heads, ("predsim", "pred", "sim"))
+        self.beta, self.width = number(self, "beta", beta), whole(self, "width", width)
+        if not 0 < self.beta < 1:
+            raise SettingError(type(self).__name__, f"beta {beta}", "a number between 0 and 1",
+                               "for one loss alone use pred or sim")
+        self.shares = {"pred": {pred: 1}, "sim": {sim: 1}, "predsim": {pred: 1 - self.beta, sim: self.beta}}[heads]
         self.claims = frozenset({NO_TRANSPORT, *([] if heads == "predsim" else [EXACT_TOP]),
                                  *([SAMPLES_APART] if heads == "pred" else [])})
         self.drawn = heads != "pred"

@@ -21,7 +21,7 @@ class Mixed(Rule):
         if not isinstance(rules, dict) or not all(isinstance(rule, Rule) for rule in rules.values()):
             raise BuildError("Mixed", f"{rules!r}", "a dict {pattern: Rule}", 'write Mixed({"*": Backprop()})')
         for pattern, rule in rules.items():
-            if type(rule).assign is not Rule.assign or type(rule).forward is not Rule.forward:
+            if not rule.walks_plainly:
                 raise BuildError(f"Mixed {pattern!r}", f"{type(rule).__name__}, which has a walk of its own",
                                  "rules that share the plain walk down", "use it alone")
         if len({id(rule) for rule in rules.values()}) < len(rules):

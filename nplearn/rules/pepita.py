@@ -55,12 +55,11 @@ class Pepita(Rule):
         return {"F": self.F}
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         second = tape.again(joins=True)                 # its gradients are this walk's
         second.input = tape.input + over_channels(self.F, tape.error * tape.count).reshape(tape.input.shape)
-        second.output, error = net.forward(second.input, second), tape.error
-        if self.out_error == "second":
-            error = second.loss(second.output, tape.labels)[1]
+        second.output = net.forward(second.input, second)
+        error = tape.error if self.out_error == "first" else second.loss(second.output, tape.labels)[1]
         up, first, then = second.walk(up=True), activities(self.chain, tape), activities(self.chain, second)
         for stage, h, k in zip(self.chain[:-1], first[1:-1], then[1:-1], strict=True):
             if stage.activation:

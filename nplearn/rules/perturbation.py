@@ -13,14 +13,14 @@ draws is off by sqrt((P + 1) / K) relative to it: the noise that other rules are
 batch (BatchNorm), a sample's noise is paired with its own loss alone.
 
 Kept: nothing. W learns every step, all layers from one number per sample.
-Source: Williams 1992, Machine Learning 8:229; Werfel, Xie and Seung 2005, Neural Computation 17:2699.
+Source: Williams 1992, Machine Learning 8:229; Werfel, Xie and Seung 2005, Neural Computation 17:2699, who also move the
+weights themselves: weight perturbation, whose noise grows with their number, is not offered.
 """
-from nplearn.columns import beside, draw_rows
+from nplearn.columns import beside, normal_like
 from nplearn.feedback import Cut
 from nplearn.layers import stages
-from nplearn.layers.base import whole
 from nplearn.rules.base import NEEDS_CHAIN, NO_TRANSPORT, NOISY, Rule
-from nplearn.rules.checks import bare, choice, number
+from nplearn.rules.checks import bare, choice, number, whole
 
 
 class Perturbation(Rule):
@@ -32,7 +32,7 @@ class Perturbation(Rule):
 
     def __init__(self, draws=1):
         super().__init__()
-        self.draws = whole(type(self).__name__, "draws", draws)
+        self.draws = whole(self, "draws", draws)
 
     def prepare(self, net):
         self.chain = bare(stages(net))
@@ -42,10 +42,10 @@ class Perturbation(Rule):
 
     def noise(self, tape, stage, x, draw):
         """xi: one number for each entry of x."""
-        return draw_rows(tape.rng(stage.layer, "perturbation", draw).standard_normal, x).astype(x.dtype, copy=False)
+        return normal_like(x, tape.rng(stage.layer, "perturbation", draw))
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         total = dict.fromkeys(self.chain, 0)
         for draw in range(self.draws):
             xi, gains = self.moves(tape, draw)

@@ -15,7 +15,7 @@ antithetic  g_n = (L_n(sigma xi) - L_n(-sigma xi)) / (2 sigma), with a third pas
 Kept: B_l, learned, with its optimiser's slots (its own `optimiser` where one is given). It learns every step, after W.
 Source: Lansdell, Prakash and Kording 2020, ICLR, arXiv 1906.00889.
 """
-from nplearn.columns import beside, draw_rows
+from nplearn.columns import beside, normal_like
 from nplearn.feedback import Feedback, Matrix
 from nplearn.layers import stages
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
@@ -23,19 +23,20 @@ from nplearn.rules.checks import choice, number
 
 
 class Fitted(Feedback):
-    """B, fitted to `estimate`: what noise says of the error at the layer's input, told by the rule before its walk."""
+    """B, fitted to what noise says of the error at the layer's input; that, the rule keeps on the tape of its walk."""
 
     says = "a learned matrix B, fitted to the error that noise tells"
 
     def __init__(self, B):
-        self.B, self.estimate = Matrix(B, learns=True), None
+        self.B = Matrix(B, learns=True)
 
     def carry(self, layer, d, x, tape):
         return tape.once(layer, d, lambda: self.B.carry(layer, d, x, tape))
 
     def collect(self, layer, d, x, tape):
-        off = self.carry(layer, d, x, tape) - self.estimate
-        tape.add(self.B.matrix, layer.outer(off, d) * tape.count)
+        if self in tape.kept:                           # other walks than the rule's teach W alone
+            off = self.carry(layer, d, x, tape) - tape.seen(self)[-1]
+            tape.add(self.B.matrix, layer.outer(off, d) * tape.count)
 
     def effective(self, layer):
         return self.B.effective(layer)
@@ -68,7 +69,7 @@ class PerturbationTrainedFeedback(Rule):
 
     def noise(self, tape, layer, x):
         """xi: one number for each entry of x."""
-        return draw_rows(tape.rng(layer, "perturbation").standard_normal, x).astype(x.dtype, copy=False)
+        return normal_like(x, tape.rng(layer, "perturbation"))
 
     def moved(self, tape, xi, sigma):
         """L_n(sigma xi), by another pass of the batch."""
@@ -87,7 +88,5 @@ class PerturbationTrainedFeedback(Rule):
         else:
             gains = gains - tape.values
         for layer in self.layers:
-            layer.feedback.estimate = beside(gains / (self.sigma * tape.count), xi[layer]) * xi[layer]
+            tape.keep(layer.feedback, beside(gains / (self.sigma * tape.count), xi[layer]) * xi[layer])
         net.backward(tape.error, tape)
-        for layer in self.layers:
-            layer.feedback.estimate = None

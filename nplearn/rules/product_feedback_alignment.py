@@ -36,17 +36,16 @@ class ProductFeedbackAlignment(Rule):
 
     def __init__(self, expand=10, density=1.0, lift="random", lower="random", path="auto", batch=128, optimiser=None):
         super().__init__(optimiser)
-        choice(self, "lift", lift, ("random", "orthogonal", "identity"))
-        choice(self, "lower", lower, ("random", "aligned"))
-        choice(self, "path", path, ("auto", "direct", "collapsed"))
-        for name, value, least in (("expand", expand, 1), ("density", density, 0), ("batch", batch, 1)):
-            number(self, name, value, least)
+        self.lift = choice(self, "lift", lift, ("random", "orthogonal", "identity"))
+        self.lower = choice(self, "lower", lower, ("random", "aligned"))
+        self.path = choice(self, "path", path, ("auto", "direct", "collapsed"))
+        self.expand = number(self, "expand", expand, least=1)
+        self.density = number(self, "density", density, least=0)
+        self.batch = number(self, "batch", batch, least=1)
         if (lift == "identity" and expand != 1) or not 0 < density <= 1 or (lift != "random" and density < 1):
             raise SettingError(type(self).__name__, f"expand {expand}, density {density}, lift {lift}",
                                "expand 1 for identity, 0 < density <= 1, density 1 unless the lift is random",
                                "change them")
-        self.expand, self.density, self.lift, self.lower = expand, density, lift, lower
-        self.path, self.batch = path, batch
 
     def feedback(self, layer, rng):
         n = layer.n_out // layer.groups

@@ -7,12 +7,12 @@ Where B = W' (W W' + lam I)^-1, lam leads from the pseudoinverse (0) to W' / lam
 
 rescale  "none"      s = 1
          "match"     s = |W| / |V|, Frobenius norms of the maps: the rms gain of white errors is that of W'. W enters
-                     by |W|^2 alone (`power`), which recirculation measures by activity. White errors stand for those of
-         a batch: so nothing runs along from step to step, and no sample's error depends on another's
+                     by |W|^2 alone (`power`), which recirculation measures by activity. No average runs along from
+                     step to step, and no sample's error depends on another's
          "preserve"  each sample's e gets the norm of its d        "clip"  at most `most` times that
 gate     "multiply"; "none": d = e; "divide": d = e / max(f', 0.1), Newton's step. The nonlinearity below multiplies by
          f' under every rule, so here e is divided by f' or by f' max(f', 0.1) beforehand, f' taken from its output,
-         which is this layer's input: needs a chain with nothing but reshapes between. Where f' = 0 nothing comes down
+         which is this layer's input: needs a chain, only reshapes between, and f' above 0 (ReLU: 0 is not undone)
 
 Kept: V_l, and one number |W_l|^2.
 Source: ICLR 2025 submission on pseudoinverse feedback, abstract and reviews; gates, rescaling and lam are our choices.
@@ -21,14 +21,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from nplearn.backend import array_module
-from nplearn.columns import beside, columns, outside, sample_norm
+from nplearn.columns import beside, columns, nonzero, outside, sample_norm
+from nplearn.errors import BuildError
 from nplearn.feedback import Feedback
 from nplearn.layers import stages
 from nplearn.params import Param
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
 from nplearn.rules.checks import choice, number
-from nplearn.rules.recirculation import nonzero
 
 
 class Inverse(Feedback):
@@ -39,15 +38,14 @@ class Inverse(Feedback):
     def __init__(self, V, uses, rule, below):
         self.uses, self.rescale, self.most, self.gate, self.below = uses, rule.rescale, rule.most, rule.gate, below
         self.linear = rule.rescale in ("match", "none")
-        self.matrix, self.power = Param(V), Param(array_module(V).zeros(1, V.dtype))
-        self.power.value[...] = self.squared(V)         # till W's is known: V as it starts
+        self.matrix = Param(V)
+        self.power = Param(self.squared(V).reshape(1), "measured")      # till W's is known: V's as it starts
 
     def effective(self, layer):
         V = self.matrix.value
         return V * (self.power.value / nonzero(self.squared(V))) ** 0.5 if self.rescale == "match" else V
 
-    def squared(self, V):
-        """|V|^2 of the map that V makes."""
+    def squared(self, V):                               # of the map that V makes
         return (self.uses * V * V).sum()
 
     def carry(self, layer, d, x, tape):
@@ -56,7 +54,7 @@ class Inverse(Feedback):
             gain = sample_norm(e) / nonzero(sample_norm(d))
             e /= beside(nonzero(gain) if self.rescale == "preserve" else (gain / self.most).clip(1), e)
         if self.below is not None:
-            f1 = nonzero(self.below.slope(x) * x.dtype.type(1))     # of a ReLU true or false
+            f1 = nonzero(self.below.slope(x))           # 0 where a tanh was rounded to 1
             e /= f1 if self.gate == "none" else f1 * f1.clip(0.1)
         return e
 
@@ -64,8 +62,9 @@ class Inverse(Feedback):
         return {"matrix": self.matrix, "power": self.power}
 
     def become_exact(self, layer):
-        self.rescale, self.matrix.value[...] = "none", layer.weight.value
-        return self.gate == "multiply"
+        self.matrix.value[...] = layer.weight.value
+        self.power.value[...] = self.squared(layer.weight.value)
+        return self.gate == "multiply" and self.linear
 
 
 class PseudoinverseRule(Rule):
@@ -79,14 +78,17 @@ class PseudoinverseRule(Rule):
         self.relative = choice(self, "relative", relative, (True, False))
         self.rescale = choice(self, "rescale", rescale, ("match", "none", "preserve", "clip"))
         self.gate = choice(self, "gate", gate, ("multiply", "none", "divide"))
-        self.claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART,
-                                 REDUCES if gate == "multiply" else NEEDS_CHAIN})
+        self.claims = frozenset({NO_TRANSPORT, EXACT_TOP, SAMPLES_APART})
+        self.claims |= {NEEDS_CHAIN} if gate != "multiply" else {REDUCES} if rescale in ("match", "none") else set()
 
     def prepare(self, net):
         self.below = {}
         for low, high in pairwise(stages(net)) if self.gate != "multiply" else ():
             low.turned()                                # refuses all but nonlinearities and reshapes
-            self.below[high.layer] = low.activation
+            self.below[high.layer] = f = low.activation
+            if f and not f.slope(f.f(np.linspace(-4, 4, 10))).all():
+                raise BuildError(f.path, f"a {type(f).__name__}, whose slope is 0 somewhere", "a slope by which gate "
+                                 f"{self.gate} can divide", "use LeakyReLU or Tanh, or gate='multiply'")
 
     def inverse(self, layer, V):
         one = [self.columns(np.ones((1, *outside(shape)))) for shape in (layer.in_shape, layer.out_shape)]

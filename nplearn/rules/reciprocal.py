@@ -13,15 +13,15 @@ eta    None: 1 / (s^2 + lam), half the bound of stability, s the largest singula
        in the responses Y: it grows with W and needs no transport, but no synapse could know it. Or a number
 lam    of the Tikhonov inverse, a share of mean s^2; with relative=False lam itself
 drive  "basis", "white" or "activity"; rows: R, None for one per input as long as that makes a million numbers at most
-start  of V: "zero", or "random" by W's law; where W has more outputs than inputs and lam = 0, it keeps a part for ever
+start  of V: "zero", or "random" by W's law; where W has more outputs than inputs and lam = 0, it keeps a part for ever.
+       W itself starts as its layers say: for orthogonal rows make them by Dense(n, init=ORTHOGONAL)
 Kept: V and |W|^2. V's optimiser is plain SGD of rate 1, as eta is in the gradient; `optimiser` gives another.
 Source: ICLR 2025 submission on pseudoinverse feedback; Hinton and McClelland 1988, NIPS.
 """
 from nplearn.backend import stream
 from nplearn.errors import SettingError
-from nplearn.layers.base import whole
 from nplearn.optim import SGD
-from nplearn.rules.checks import choice, number
+from nplearn.rules.checks import choice, number, whole
 from nplearn.rules.pseudoinverse import PseudoinverseRule
 from nplearn.rules.recirculation import Drive, recirculate
 
@@ -35,19 +35,20 @@ class Reciprocal(PseudoinverseRule):
         super().__init__(lam, relative, rescale, most, gate, optimiser or (lambda arena: SGD(arena, 1.0)))
         self.drive = choice(self, "drive", drive, ("basis", "white", "activity"))
         self.start = choice(self, "start", start, ("zero", "random"))
-        for name, value, least in (("steps", steps, 0), ("sleep", sleep, 0), ("wake", wake, 1),
-                                   ("rows", 1 if rows is None else rows, 1)):
-            whole("Reciprocal", name, value, least)
-        if start == "zero" and not (steps or sleep):
-            raise SettingError("Reciprocal", "steps 0 and sleep 0, from zero", "a V that may move, or is drawn",
-                               "give steps, sleep or start='random'")
-        self.steps, self.sleep, self.wake, self.rows = steps, sleep, wake, rows
+        self.steps, self.sleep = whole(self, "steps", steps, 0), whole(self, "sleep", sleep, 0)
+        self.wake = whole(self, "wake", wake)
+        self.rows = rows if rows is None else whole(self, "rows", rows)
         self.eta = eta if eta is None else number(self, "eta", eta, least=0)
+        if self.start == "zero" and not (self.steps or self.sleep):
+            raise SettingError(type(self).__name__, "steps 0 and sleep 0, from zero", "a V that may move, or is drawn",
+                               "give steps, sleep or start='random'")
         self.drawn = start == "random"
 
     def prepare(self, net):
         super().prepare(net)
         self.drives = {layer: Drive(self.drive, self.rows, layer, self) for layer in self.layers}
+        asleep = self.sleep > 0 and any(drive.draws for drive in self.drives.values())
+        self.drawn = self.start == "random" or asleep   # awake the draws are those of the pass
 
     def feedback(self, layer, rng):
         V = layer.draw(rng)
@@ -57,16 +58,13 @@ class Reciprocal(PseudoinverseRule):
 
     def recirculate(self, rng, tape):
         """One step of every layer's V; the layers do not meet."""
-        found = {}
         for layer in self.layers:
             given, drive = layer.feedback, self.drives[layer]
-            V, power = given.matrix, given.power
-            step, found[power] = recirculate(layer, V.value, drive(rng(layer), tape), drive.start, given.uses, self.eta,
-                                        self.lam, self.relative)
-            V.grad[...], power.grad[...] = -step, 0
+            step, squared = recirculate(layer, given.matrix.value, drive(rng(layer), tape), drive.start, given.uses,
+                                        self.eta, self.lam, self.relative)
+            given.matrix.grad[...] = -step
+            given.power.value[...] = squared
         super().learn(self.net, tape)
-        for power, squared in found.items():            # measured, not stepped: whatever the optimiser is
-            power.value[...] = squared
 
     def driving(self, tape):
         """The pass whose activity drives, with the weights as they are now; other drives need none."""

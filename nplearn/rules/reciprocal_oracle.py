@@ -15,11 +15,11 @@ Source: Tikhonov's inverse is where recirculation ends (ICLR 2025 submission on 
 import numpy as np
 
 from nplearn.backend import array_module
+from nplearn.columns import nonzero
 from nplearn.errors import BuildError
-from nplearn.layers.base import whole
 from nplearn.rules.base import NO_TRANSPORT
+from nplearn.rules.checks import whole
 from nplearn.rules.pseudoinverse import PseudoinverseRule
-from nplearn.rules.recirculation import nonzero
 
 
 class ReciprocalOracle(PseudoinverseRule):
@@ -29,7 +29,7 @@ class ReciprocalOracle(PseudoinverseRule):
 
     def __init__(self, lam=0.1, relative=True, refresh=1, rescale="match", most=1.0, gate="multiply"):
         super().__init__(lam, relative, rescale, most, gate)
-        self.refresh = whole("ReciprocalOracle", "refresh", refresh, 0)
+        self.refresh = whole(self, "refresh", refresh, 0)
         self.claims -= {NO_TRANSPORT} if refresh else set()
 
     def feedback(self, layer, rng):
@@ -59,7 +59,7 @@ class ReciprocalOracle(PseudoinverseRule):
 
     def learn(self, net, tape):
         if self.refresh and self.clock is None:
-            raise BuildError("ReciprocalOracle", "no optimiser to count the updates", "one",
+            raise BuildError(type(self).__name__, "no optimiser to count the updates", "one",
                              "call rule.follow(optimiser) after rule.attach(net, seed)")
         if self.refresh and self.clock.steps % self.refresh == 0:
             for layer in self.layers:

@@ -19,7 +19,8 @@ from math import prod
 import numpy as np
 
 from nplearn.backend import stream
-from nplearn.columns import count, outside, side_by_side
+from nplearn.columns import count, nonzero, outside, side_by_side
+from nplearn.rules.power_iteration import power_iteration
 
 MANY = 2 ** 20                                          # entries of a drive, unless more rows are asked for
 
@@ -31,6 +32,7 @@ class Drive:
         self.kind, self.layer, self.n = kind, layer, prod(layer.in_shape)
         self.rows, self.columns = rows or min(self.n, max(1, MANY // self.n)), rule.columns
         self.whole = self.basis(np.arange(self.n)) if kind == "basis" and self.rows >= self.n else None
+        self.draws = kind == "white" or kind == "basis" and self.whole is None
         self.start = rule.put(stream(0, "power", layer.path).standard_normal(prod(layer.out_shape)))
 
     def basis(self, units):
@@ -62,12 +64,5 @@ def recirculate(layer, V, X, start, uses=1, eta=None, lam=0.1, relative=True):
 
 def largest(Y, v, times=10):
     """The largest eigenvalue of Y Y', from below."""
-    for _ in range(times):
-        v = Y @ (Y.T @ v)
-        v = v / nonzero((v * v).sum() ** 0.5)
+    v, _ = power_iteration(lambda v: Y @ (Y.T @ v), v, times)
     return ((Y.T @ v) ** 2).sum()
-
-
-def nonzero(x):
-    """x, and 1 where it is 0: what may be divided by."""
-    return x + (x == 0)

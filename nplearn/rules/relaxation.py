@@ -7,7 +7,6 @@ FeedbackAlignment, one that learns under KolenPollack. What that rule keeps and 
 """
 from nplearn.errors import BuildError, SettingError
 from nplearn.layers import stages
-from nplearn.layers.stages import chain_of
 from nplearn.rules.backprop import Backprop
 from nplearn.rules.base import NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, SEVERAL, Rule
 
@@ -21,7 +20,7 @@ class Relaxation(Rule):
     def __init__(self, through=Backprop):
         super().__init__()
         rule = through() if isinstance(through, type) else through
-        if not isinstance(rule, Rule) or type(rule).assign is not Rule.assign or type(rule).forward is not Rule.forward:
+        if not isinstance(rule, Rule) or not rule.walks_plainly:
             raise SettingError(type(self).__name__, f"through {rule!r}", "a rule with the plain walk down",
                                "give one such as Backprop() or KolenPollack()")
         self.through = rule
@@ -54,12 +53,11 @@ class Relaxation(Rule):
     def read_out(self, stage, e, sweep, tape):
         """The same from the error e at the end of a stage: delta = f'(a) e; and those of what is below the lowest."""
         layer, walk = stage.layer, sweep.walk(records=False)
-        delta = chain_of(above(stage)).backward(e, walk)
+        delta = stage.above.backward(e, walk)
         tape.record(layer, delta)
         self.read(layer, delta, sweep, tape)
         if stage is self.chain[0] and layer.sends:
-            below = stage.layers[:stage.layers.index(layer)]
-            chain_of(below).backward(layer.feedback.carry(layer, delta, sweep.seen(layer)[0], tape), walk)
+            stage.below.backward(layer.feedback.carry(layer, delta, sweep.seen(layer)[0], tape), walk)
 
     def params(self):
         return self.through.params()
@@ -88,8 +86,3 @@ class Relaxation(Rule):
 
     def settings(self):
         return {**super().settings(), "through": [type(self.through).__name__, self.through.settings()]}
-
-
-def above(stage):
-    """The layers of a stage behind its weighted one."""
-    return stage.layers[stage.layers.index(stage.layer) + 1:]

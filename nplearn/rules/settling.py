@@ -14,12 +14,8 @@ from typing import NamedTuple
 from nplearn.backend import array_module
 from nplearn.columns import batch_shape
 from nplearn.errors import BuildError
-from nplearn.layers import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, Reshape, Weighted
 from nplearn.layers.stages import chain_of
-from nplearn.rules.relaxation import above
 from nplearn.tape import Tape
-
-TAKEN = Weighted | Flatten | Reshape | AvgPool2d | MaxPool2d | GlobalAvgPool
 
 
 class State(NamedTuple):
@@ -41,14 +37,14 @@ class Settling:
     def __init__(self, chain, damping):
         for stage in chain:
             for layer in stage.linear.layers:
-                if not isinstance(layer, TAKEN):
+                if not layer.settles:
                     raise BuildError(layer.path, f"a {type(layer).__name__}, among states that settle",
                                      "weighted layers, nonlinearities, pooling and Flatten", "take it away")
             if stage.activation is None and stage is not chain[-1]:
                 raise BuildError(stage.path, "no nonlinearity behind it", "one behind every layer but the last",
                                  "put one there, such as Clip() or SteepSigmoid()")
         self.damping, self.linear = damping, [stage.linear for stage in chain]
-        self.pools = [chain_of([layer for layer in above(stage) if layer is not stage.activation]) for stage in chain]
+        self.pools = [chain_of(stage.between.layers + stage.behind) for stage in chain]
         self.stages = chain if chain[-1].activation else chain[:-1]         # those that have a state
         self.reads_out = len(self.stages) < len(chain)
 
@@ -57,6 +53,12 @@ class Settling:
         bottom = tape.again(collects=False, records=False)
         zeros = [array_module(x).zeros(batch_shape(stage.out_shape, x), x.dtype) for stage in self.stages]
         return self.over([x, *zeros], self.linear[0].forward(x, bottom), bottom)
+
+    def settle(self, state, steps, force=None):
+        """The State after so many sweeps; `force` is None, or a function of the State: a nudge of the output."""
+        for _ in range(steps):
+            state = self.sweep(state, force and force(state))
+        return state
 
     def over(self, s, drive, bottom):
         """The State of s; `drive` is what the first stage makes of x."""
@@ -82,6 +84,7 @@ class Settling:
             new = [self.damping * h + (1 - self.damping) * f for h, f in zip(s, new, strict=True)]
         return self.over([x, *new], state.v[0], state.bottom)
 
-    def residual(self, state):
-        """The largest change that one more free sweep makes: what is left of it is divided by beta in the gradient."""
-        return max(float(abs(a - b).max()) for a, b in zip(self.sweep(state).s, state.s, strict=True))
+    def unrest(self, state):
+        """{layer: the largest change of its state in one more free sweep}: the gradient has that divided by beta."""
+        pairs = zip(self.stages, self.sweep(state).s[1:], state.s[1:], strict=True)
+        return {stage.layer: float(abs(a - b).max()) for stage, a, b in pairs}

@@ -55,8 +55,8 @@ class SignConcordant(Rule):
 
     def __init__(self, scale="init"):
         super().__init__()
-        self.scale = (choice(self, "scale", scale, ("init", "sign-symmetry")) if isinstance(scale, str)
-                      else number(self, "scale", scale, least=0))
+        self.scale = (choice(self, "scale", scale, ("init", "sign-symmetry"), " or a number")
+                      if isinstance(scale, str) else number(self, "scale", scale, least=0))
 
     def uniform(self, layer):
         """s of the layer."""

@@ -17,7 +17,7 @@ W^+ d, the Gauss-Newton step of the chain, where sequential DI takes one inverse
 B = -W' as it is at `attach` (one weight transport), and g follows W: the gain of one turn through the loop without f is
 `gain` (see chain_loop.py). The longer the loop, the less of it is stable: below 2 for three weighted layers, 0.88 for
 four, 0.56 for five. W moves and B stays: the loop without f is examined at `attach` and every epoch, and refused if it
-diverges. With leak, and as B starts, r_1 is the Tikhonov inverse of lam = alpha / g.
+diverges, or does in steps of dt. With leak, and as B starts, r_1 is the Tikhonov inverse of lam = alpha / g.
 Kept: B, fixed.
 Source: Podlaski and Machens 2020, NeurIPS, arXiv 2007.05112 (two weights in the loop, g = 1, tanh). g, longer loops,
 layers other than dense and the defaults are ours.
@@ -27,10 +27,10 @@ from nplearn.columns import batch_shape
 from nplearn.errors import BuildError, TrainingError
 from nplearn.feedback import Cut
 from nplearn.layers import stages
-from nplearn.layers.base import whole
 from nplearn.rules.base import EXACT_TOP, NEEDS_CHAIN, NO_TRANSPORT, SAMPLES_APART, Rule
 from nplearn.rules.chain_loop import ChainLoop
-from nplearn.rules.checks import choice, number, outputs
+from nplearn.rules.checks import choice, number, outputs, whole
+from nplearn.rules.steps import STEADY, largest_step
 
 
 class SingleLoopInversion(Rule):
@@ -45,7 +45,7 @@ class SingleLoopInversion(Rule):
         super().__init__()
         self.gate = choice(self, "gate", gate, ("none", "multiply"))
         self.alpha, self.dt = number(self, "alpha", alpha, least=0), number(self, "dt", dt, least=0)
-        self.gain, self.steps = number(self, "gain", gain, least=0), whole("SingleLoopInversion", "steps", steps)
+        self.gain, self.steps = number(self, "gain", gain, least=0), whole(self, "steps", steps)
 
     def prepare(self, net):
         self.chain = stages(net)
@@ -59,9 +59,9 @@ class SingleLoopInversion(Rule):
         return {"loop.matrix": self.loop.B}
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         last, d = self.chain[-1], tape.error
-        for layer in last.layers[:last.layers.index(last.layer):-1]:
+        for layer in reversed(last.layers[last.layers.index(last.layer) + 1:]):
             d = layer.backward(d, tape)
         r = self.settle(d * tape.count)
         for stage, delta in zip(self.chain, [*(x / tape.count for x in r[:-1]), d], strict=True):
@@ -85,8 +85,15 @@ class SingleLoopInversion(Rule):
     def examine(self, kind):
         worst = self.loop.slowest(self.gain, self.alpha)
         if worst > 1e-9:
-            raise kind("SingleLoopInversion", f"a loop with an eigenvalue of real part {worst:.2g}",
+            raise kind(type(self).__name__, f"a loop with an eigenvalue of real part {worst:.2g}",
                        "a loop that settles", f"use a gain below {self.gain:g} or an alpha above {self.alpha:g}")
+        found = self.growth(self.dt)
+        if found > STEADY and self.loop.top:            # a net of one layer has no loop
+            raise kind(type(self).__name__, f"steps of dt {self.dt:.3g}, in which the loop grows {found:.3g}-fold",
+                       "a loop that settles", f"use a dt of at most {largest_step(self.growth, self.dt):.3g}")
+
+    def growth(self, dt):
+        return self.loop.growth(self.gain, self.alpha, dt)
 
     def phase(self, net, batches):
         if batches.step and batches.step % batches.per_epoch == 0:

@@ -40,8 +40,8 @@ class VectorBroadcast(Rule):
     def prepare(self, net):
         K, chain = outputs(net, self), stages(net)
         for stage in chain:
-            gates = [layer for layer in stage.layers if hasattr(layer, "gates_vectors")]
-            shared = getattr(stage.layer, "components", None) == K and stage.layer.weight.project is not None
+            gates = [layer for layer in stage.layers if layer.gates_vectors]
+            shared = stage.layer.components == K and stage.layer.weight.project is not None
             if stage.activation or len(gates) != (stage is not chain[-1]) or not (shared or stage is chain[0]):
                 raise BuildError(stage.path, "no layer of vector units", "a Gate behind all but the last, and above "
                                  f"the first weights at 0 or more that {K} components share", "use the net vector")

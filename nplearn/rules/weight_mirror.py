@@ -24,10 +24,10 @@ from nplearn.columns import columns, outside, sample_std
 from nplearn.errors import SettingError
 from nplearn.feedback import Matrix
 from nplearn.layers import ReLU, Sigmoid, Tanh
-from nplearn.layers.base import whole
 from nplearn.rules.base import EXACT_TOP, NO_TRANSPORT, REDUCES, SAMPLES_APART, Rule
-from nplearn.rules.checks import choice, number
+from nplearn.rules.checks import choice, number, whole
 
+GROWTHS = "none", "decay", "renorm"
 UNITS = {"linear": lambda a: a, "relu": ReLU().f, "tanh": Tanh().f, "sigmoid": Sigmoid().f}
 
 
@@ -41,16 +41,14 @@ class WeightMirror(Rule):
     def __init__(self, rate=0.01, amp=0.1, samples=128, unit="linear", centre=True, growth="decay", decay=None,
                  tap_normalise=True, warm=None, every=1):
         super().__init__()
-        choice(self, "unit", unit, UNITS)
-        choice(self, "growth", growth, ("none", "decay", "renorm"))
-        choice(self, "centre", centre, (True, False))
-        choice(self, "tap_normalise", tap_normalise, (True, False))
+        self.unit, self.growth = choice(self, "unit", unit, UNITS), choice(self, "growth", growth, GROWTHS)
+        self.centre = choice(self, "centre", centre, (True, False))
+        self.tap_normalise = choice(self, "tap_normalise", tap_normalise, (True, False))
         self.rate, self.amp = number(self, "rate", rate, 0), number(self, "amp", amp, 0)
-        self.samples, self.every = whole("WeightMirror", "samples", samples), whole("WeightMirror", "every", every)
-        self.warm = warm if warm is None else whole("WeightMirror", "warm", warm, 0)
-        self.unit, self.centre, self.growth, self.tap_normalise = unit, centre, growth, tap_normalise
+        self.samples, self.every = whole(self, "samples", samples), whole(self, "every", every)
+        self.warm = warm if warm is None else whole(self, "warm", warm, 0)
         self.decay = decay if decay is None else number(self, "decay", decay, 0)
-        lam = rate * samples * amp ** 2 / 12 if decay is None else decay
+        lam = self.rate * self.samples * self.amp ** 2 / 12 if decay is None else self.decay
         self.lam = lam if growth == "decay" else 0
         if self.lam >= 1 or (decay is not None and growth != "decay"):
             raise SettingError(type(self).__name__, f"growth {growth}, decay {lam:g}",
@@ -75,8 +73,11 @@ class WeightMirror(Rule):
         pass
 
     def phase(self, net, batches):
-        warm = batches.per_epoch if self.warm is None else self.warm
-        for turn in range(warm if batches.step == 0 else batches.step % self.every == 0):
+        if batches.step == 0:
+            turns = batches.per_epoch if self.warm is None else self.warm
+        else:
+            turns = 1 if batches.step % self.every == 0 else 0
+        for turn in range(turns):
             for layer in self.layers:
                 self.mirror(layer, stream(self.seed, "mirror", batches.step, turn, layer.path))
 

@@ -32,7 +32,7 @@ class ZeroDivergence(Relaxation):
         self.claims = self.claims | {EXACT_TOP} | (self.through.claims & {REDUCES} if gamma == 1 else set())
 
     def assign(self, net, tape):
-        self.start(net, tape)
+        self.begin_walk(net, tape)
         e = tape.error
         for stage in reversed(self.chain):
             e = self.gamma * stage.backward(e, tape)

@@ -165,7 +165,11 @@ def phase_leaves_the_forward_pass(make):
 
 def seed_decides(make):
     one, two, other = make(), make(), make(seed=1000, net_seed=make.keywords["seed"])
-    feedback, elsewhere = one.feedback_arrays(), other.feedback_arrays()
+    other.seed = one.seed                               # its batches are the same: the rule's seed alone is another
+    asleep = make()
+    for trial in asleep, other:
+        trial.rule.phase(trial.net, Batches(trial, 0))  # where what a rule keeps may be drawn too
+    feedback, elsewhere = asleep.feedback_arrays(), other.feedback_arrays()
     if feedback and one.rule.drawn and not differ(elsewhere, feedback):
         return "another seed gives the same feedback"
     for trial in one, two:

@@ -222,6 +222,9 @@ def test_the_table_gives_each_ratio_of_minima_its_median_and_its_range(capsys):
         "| PyTorch default | 4000.000 | backprop / PyTorch default | 0.50 | 0.60 | 0.50-1.00 | 25 | 300 |",
         "| backprop | 2000.000 | - | - | - | - | 50 | 80 |",
         "| fa | 1000.000 | fa / backprop | 0.50 | 0.50 | 0.50-3.00 | - | 90 |", "dfa does not run here: no room"]
+    benchmark.NOISY = 0.1
+    benchmark.tell("mlp", run, {theirs: (mine, theirs), mine: None, other: (other, mine)}, mine, {mine, theirs})
+    assert capsys.readouterr().out.strip().endswith("differ by more than 10%: PyTorch default")
 
 
 def test_a_race_end_to_end_writes_what_it_found(rival, tmp_path):

@@ -156,16 +156,39 @@ def test_ctrl_c_leaves_what_is_finished_and_resume_completes_to_the_same(compare
     assert other.returncode == 2 and "other settings" in other.stderr and results(out) == results(compared[1])
 
 
-def test_without_resume_a_comparison_is_made_anew_and_says_so(tmp_path):
+def test_a_comparison_is_made_anew_only_if_asked(tmp_path):
     out = tmp_path / "out"
     (out / "runs" / "backprop-0").mkdir(parents=True)
     (out / "runs" / "backprop-0" / "done.json").write_text("left over")
     (out / "runs" / "mine").write_text("not ours")
     (out / "results.json").write_text("{}")
-    done = run("compare_rules.py", *QUICK, "--rules", "backprop", "--out", out)
-    assert done.returncode == 0 and "made anew; --resume would have gone on with it" in done.stdout
-    assert [one["rule"] for one in results(out)] == ["backprop"]
+    argv = "compare_rules.py", *QUICK, "--rules", "backprop", "--out", out
+    refused = run(*argv)
+    assert refused.returncode == 2 and "--resume to go on with it or --overwrite" in refused.stderr
+    assert (out / "results.json").read_text() == "{}"
+    done = run(*argv, "--overwrite")
+    assert done.returncode == 0 and [one["rule"] for one in results(out)] == ["backprop"]
     assert (out / "runs" / "mine").read_text() == "not ours"
+    more = run(*argv, "--resume", "--epochs", 2)
+    assert more.returncode == 0 and [record["epoch"] for record in results(out)[0]["history"]] == [0, 1, 2]
+    less = run(*argv, "--resume", "--epochs", 1)
+    assert less.returncode == 2 and "epochs 2, here 1" in less.stderr
+
+
+def test_a_rule_that_refuses_the_net_is_named_before_any_training_and_the_others_go_on(tmp_path):
+    done = run("compare_rules.py", *QUICK, "--net", "lenet", "--rules", "tp,fa", "--out", tmp_path / "out")
+    assert done.returncode == 0 and [one["rule"] for one in results(tmp_path / "out")] == ["fa"]
+    assert "tp is not in the table: " in done.stdout and "columns over backprop's are empty" in done.stdout
+    none = run("compare_rules.py", *QUICK, "--net", "lenet", "--rules", "tp", "--out", tmp_path / "none")
+    assert none.returncode == 2 and "tp is not in the table: " in none.stdout and "Traceback" not in none.stderr
+
+
+def test_rules_whose_accuracy_still_moves_are_told():
+    compare = module("compare_rules")
+    def run_of(*accuracies):
+        return {"history": [{"test_accuracy": x} for x in accuracies]}
+    assert compare.last_move([run_of(0.1, 0.5, 0.8, 0.9, 0.86), run_of(0.1, 0.5, 0.8, 0.8, 0.82)]) == pytest.approx(3)
+    assert compare.last_move([run_of(0.1, 0.5)]) == 0
 
 
 def test_a_rule_that_diverges_is_named_and_the_others_go_on(tmp_path):

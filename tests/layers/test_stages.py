@@ -46,7 +46,12 @@ def test_each_stage_has_one_weighted_layer_and_what_is_behind_it():
     assert one.layer is net.layers[1].layers[0] and one.path == "body.fc1" and one.activation.path == "body.act"
     assert two.activation is None and two.tail.layers == [] and [x.path for x in one.tail.layers] == ["body.drop"]
     for stage in (one, two):                            # front, nonlinearity, behind: nothing is left out
-        assert [*stage.front, *filter(None, [stage.activation]), *stage.behind] == stage.layers
+        act = [stage.activation] if stage.activation else []
+        assert [*stage.front, *act, *stage.behind] == stage.layers == stage.pre.layers + stage.post.layers
+        assert [*stage.below.layers, stage.layer, *stage.above.layers] == stage.layers == stage.whole.layers
+        assert stage.between.layers + act + stage.tail.layers == stage.above.layers
+        assert stage.linear.layers == [layer for layer in stage.layers if layer is not stage.activation]
+    assert [x.path for x in one.below.layers] == ["first"] and [x.path for x in one.between.layers] == ["body.norm"]
     assert [x.path for x in one.linear.layers] == ["first", "body.fc1", "body.norm", "body.drop"]
     assert one.in_shape == (2, 1, 3) and one.out_shape == two.in_shape == (6,) and two.out_shape == (3,)
 

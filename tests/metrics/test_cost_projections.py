@@ -35,11 +35,11 @@ def test_a_step_costs_what_its_formula_says(rule, per_sample):
 
 @pytest.mark.parametrize("form", ["difference", "target", "plain"])
 def test_gait_prop_costs_a_walk_down_and_a_cube_for_each_inverse(form):
-    """The inversion itself counts nothing, the product that says whether it undoes W counts n^3."""
+    """n^3 to invert, and n^3 for the product that says whether it undoes W."""
     def net():
         return square(4, 12, hidden=2).build(12, 1, np.float64)
     each = 12 * 12
-    wanted = N * (3 * 3 * each - each) + 2 * 12 ** 3
+    wanted = N * (3 * 3 * each - each) + 2 * 2 * 12 ** 3
     assert adds(f"gait:form={form},orthogonality=0", net())["all"] == wanted
     assert adds(f"gait:form={form}", net())["all"] == wanted + 3 * 2 * 12 ** 3     # W' W, and W times that
 

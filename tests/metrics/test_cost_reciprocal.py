@@ -6,6 +6,7 @@ M weights in all, M' without the lowest layer, N samples, a layer of n inputs an
                + k sum 21 R m                                else: ten rounds of power iteration, and its value
     rf-sleep   the same with S in place of k, in the phase
     rf-exact   N (2 M + M') + sum (2 m^2 n + m^3 / 3)        a refresh, m the smaller side
+               N (2 M + M') + sum (8 m^2 n + 4 m^3)          with lam=0: the pseudoinverse
     di         N (2 M + 2 T M')                              dt given; else + 40 M'
     ndi        N (2 M + M') + sum (2 m^2 n + m^3 / 3)        K = (W B - alpha)^-T V once a batch, m the smaller side
     sdi        N (2 M + T (M' + n_1 K)) + 20 (M' + n_1 K)    its loop goes up through all W and down through one B
@@ -50,7 +51,9 @@ def recirculation(rows=None, power=True):
     ("rf", PLAIN + recirculation()), ("rf:drive=white,rows=7,steps=2", PLAIN + 2 * recirculation(7)),
     ("rf:drive=activity", PLAIN + recirculation(N) + N * M),            # a pass with the weights as they now are
     ("rf-sleep:sleep=4,wake=1", PLAIN + 4 * recirculation()), ("rf-sleep:wake=2", PLAIN),
-    ("rf-exact", PLAIN + SYSTEMS), ("rf-exact:refresh=2", PLAIN), ("ndi", PLAIN + SYSTEMS),
+    ("rf-exact", PLAIN + SYSTEMS), ("rf-exact:refresh=2", PLAIN),
+    ("rf-exact:lam=0", PLAIN + sum(8 * min(s) ** 2 * max(s) + 4 * min(s) ** 3 for s in SENDERS)),
+    ("ndi", PLAIN + SYSTEMS),
     ("di:dt=0.5,steps=7", N * (2 * M + 2 * 7 * BELOW)), ("di:steps=7", N * (2 * M + 2 * 7 * BELOW) + 40 * BELOW)])
 def test_multiply_adds(name, wanted):
     assert adds(name) == wanted
@@ -68,8 +71,21 @@ def test_a_single_loop_goes_up_through_all_weights_and_down_through_one():
     assert adds("sdi:steps=7", phase="credit") == N * (M + 7 * TURN) + 20 * TURN - unseen
 
 
-def test_solving_a_system_is_counted():
+A, TALL, STACK = np.eye(6) + 0.1, np.eye(6)[:, :4] + 0.1, 2 * np.eye(6) + np.zeros((5, 6, 6))
+
+
+@pytest.mark.parametrize("call, a, wanted", [
+    (lambda a: np.linalg.solve(a, np.ones((6, 4))), A, 72 + 36 * 4), (lambda a: np.linalg.solve(a, A[0]), A, 72 + 36),
+    (lambda a: np.linalg.solve(a, np.ones((6, 4))), STACK, 5 * (72 + 36 * 4)),
+    (np.linalg.inv, A, 216), (np.linalg.inv, STACK, 5 * 216),
+    (np.linalg.eigvals, A, 1080), (np.linalg.eig, A, 2700),
+    (lambda a: np.linalg.svd(a, compute_uv=False), TALL, 2 * 96 - 42), (np.linalg.svd, TALL, 7 * 96 + 256),
+    (np.linalg.cond, TALL, 2 * 96 - 42), (np.linalg.cond, TALL.T, 2 * 96 - 42),
+    (np.linalg.pinv, TALL, 8 * 96 + 256), (np.linalg.pinv, TALL.T, 8 * 96 + 256),
+    (np.linalg.pinv, STACK, 5 * (8 * 216 + 4 * 216))])
+def test_linear_algebra_is_counted_by_the_published_formulas(call, a, wanted):
     watch = Watch()
-    a, b = np.eye(6), np.ones((6, 4))
-    assert np.array_equal(np.linalg.solve(watch.see(a), b), b)
-    assert [note[2:4] for note in watch.notes] == [("product", 6 ** 3 // 3 + 36 * 4)]
+    found, plain = call(watch.see(a.copy())), call(a)
+    for x, y in zip(found, plain, strict=True) if isinstance(plain, tuple) else [(found, plain)]:
+        assert np.array_equal(x, y)
+    assert [note[2:4] for note in watch.notes] == [("product", wanted)]

@@ -7,7 +7,7 @@
 """
 import numpy as np
 
-from nplearn.layers import activities, leaves
+from nplearn.layers import activities
 
 
 def errors(chain, v, y, loss, labels, beta, tape):
@@ -39,7 +39,7 @@ def literal_zil(net, chain, tape, gamma=1.0):
     def read(step, e, sweep):
         i = len(chain) - 1 - step
         chain[i].backward(e[i] / tape.count, sweep.walk())
-        found.update({p.path: p.grad.copy() for layer in leaves(chain[i]) for p in layer.params().values()})
+        found.update({p.path: p.grad.copy() for layer in chain[i].layers for p in layer.params().values()})
     relax(chain, tape, len(chain) - 1, gamma, at=read)
     return {p.path: found[p.path] for p in net.arena.params}
 

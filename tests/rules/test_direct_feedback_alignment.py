@@ -19,7 +19,7 @@ from nplearn.layers import (
     weighted,
 )
 from nplearn.optim import SGD
-from nplearn.rules import Backprop, DirectFeedbackAlignment, FeedbackAlignment
+from nplearn.rules import NO_TRANSPORT, Backprop, DirectFeedbackAlignment, FeedbackAlignment
 from nplearn.rules import direct_feedback_alignment as page
 from nplearn.testing.strategies import seeds
 from nplearn.testing.trial import NETS, Trial, dense_net, differ, map_net, ready, residual_net
@@ -151,6 +151,14 @@ def test_scale_is_the_bound_of_the_uniform_draw():
     np.testing.assert_allclose(other["fc2.matrix"], one["fc2.matrix"] * 0.25 * 3, rtol=1e-14)       # 1 / sqrt(9) before
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_feedback_and_what_it_carries_have_the_precision_of_the_net(form):
+    trial = Trial(lambda seed: map_net(seed).build((6, 5, 2), seed, np.float32), dfa(form=form))
+    trial.run()
+    assert {B.dtype for B in trial.rule.arrays().values()} == {np.dtype(np.float32)}
+    assert all(signal(trial, layer).dtype == np.float32 for layer in trial.rule.layers)
+
+
 # -- BioTorch's form --------------------------------------------------------------------------------------------------
 
 def conv_above(conv, size=(6, 5)):
@@ -250,6 +258,12 @@ def test_the_three_meanings_in_residual_nets(residual, form):
             exact = trial.tape.walk(exact=True, records=True)
             block.branch.backward(above, exact)
             assert np.array_equal(exact.deltas[first][0], walk.deltas[first][0])
+
+
+def test_who_lets_weights_carry_inside_a_block_does_not_claim_that_none_do():
+    free = {residual: NO_TRANSPORT in DirectFeedbackAlignment(residual=residual).claims
+            for residual in ("biotorch", "pure", "block")}
+    assert free == {"biotorch": True, "pure": True, "block": False}
 
 
 def test_biotorchs_meaning_is_a_running_sum_of_the_signals_above():

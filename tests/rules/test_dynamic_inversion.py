@@ -17,10 +17,11 @@ from nplearn.layers import (
 from nplearn.optim import SGD, Adam
 from nplearn.rules import ClosedInversion, DynamicInversion, ReciprocalOracle, SingleLoopInversion, registry
 from nplearn.rules.closed_inversion import closed
-from nplearn.rules.dynamic_inversion import slowest
+from nplearn.rules.dynamic_inversion import growth, slowest
 from nplearn.rules.reciprocal_oracle import tikhonov
 from nplearn.testing.strategies import seeds
 from nplearn.testing.trial import NETS, Trial, dense_net, differ, map_net, ready, stride_net
+from tests.helpers import after_steps, one_chunk_and_two, single_and_double
 from tests.rules.smoke import mlp, teacher, trained
 from tests.rules.test_recirculation import dense, glorot, relative, spectrum
 
@@ -168,6 +169,75 @@ def test_the_limit_of_dt_is_that_of_the_half_implicit_step(s, wanted):
     assert relative(loop(W, -W, d, 0.01, steps=20000, dt=0.98 * wanted), settled) < 1e-6
     with np.errstate(all="ignore"):
         assert not relative(loop(W, -W, d, 0.01, steps=3000, dt=1.02 * wanted), settled) < 1e3
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds(), st.sampled_from(SHAPES), st.sampled_from([0.0, 0.1, 1.0, 3.0]), st.sampled_from([0.1, 0.7, 1.5, 3.0]))
+def test_the_growth_of_a_step_is_that_of_the_whole_loop(seed, shape, alpha, dt):
+    """ry moves first, and rx with the new ry: two steps, each explicit, one behind the other."""
+    rng, W = np.random.default_rng(seed), spectrum(*shape, seed=seed % 97)
+    V, (m, n) = -W + rng.normal(size=W.shape), shape
+    one = np.block([[np.eye(n), np.zeros((n, m))], [dt * W, (1 - dt * alpha) * np.eye(m)]])
+    two = np.block([[(1 - dt) * np.eye(n), dt * V.T], [np.zeros((m, n)), np.eye(m)]])
+    assert growth(W, V, alpha, dt) == pytest.approx(abs(np.linalg.eigvals(two @ one)).max(), abs=1e-6)
+
+
+def named(error):
+    """The dt that a message gives."""
+    return float(str(error.value).partition("a dt of at most ")[2].rstrip("."))
+
+
+def test_steps_over_the_bound_are_refused_at_attach_and_those_below_are_not():
+    s = max(np.linalg.norm(layer.weight.value, 2) for layer in weighted(dense_net(0))[1:])
+    for alpha in (0, 0.1, 1, 2):
+        bound = 4 / (1 + alpha + np.sqrt((1 - alpha) ** 2 + 4 * s ** 2))
+        assert bound ** 2 * (s ** 2 - alpha) + 2 * bound * (1 + alpha) == pytest.approx(4)
+        assert DynamicInversion(alpha, dt=0.999 * bound).attach(dense_net(0))
+        with pytest.raises(BuildError, match="fc.: steps of dt .* grows .*-fold; expected a loop that settles") as told:
+            DynamicInversion(alpha, dt=1.001 * bound).attach(dense_net(0))
+        assert 0.98 * bound < named(told) < bound
+
+
+def test_steps_through_random_feedback_have_a_bound_of_their_own():
+    """Complex eigenvalues of W B: what holds for V = -W says nothing of them."""
+    def attach(dt):
+        return DynamicInversion(start="random", alpha=2, dt=dt).attach(dense_net(0))
+    with pytest.raises(BuildError, match="steps of dt 1.5") as told:
+        attach(1.5)
+    rule = attach(named(told))
+    with pytest.raises(BuildError, match="steps of dt"):
+        attach(1.03 * named(told))
+    layer, d = rule.layers[0], deltas(7)[None]
+    found = rule.settle(layer, d, layer.feedback.matrix, (1, 9, 5))
+    rule.steps = 4000
+    wanted = closed(layer.weight.value, layer.feedback.matrix, 2).T @ d[0]
+    assert relative(rule.settle(layer, d, layer.feedback.matrix, (1, 9, 5))[0], wanted) < 1e-8 and found.any()
+
+
+def test_a_dt_of_the_rules_own_that_is_too_large_for_another_v_is_refused_too():
+    """The limit is that of V = -W: here W B has the eigenvalues 9.66 exp(+- 2.79 i)."""
+    turn = 9.66 * np.array([[np.cos(2.79), -np.sin(2.79)], [np.sin(2.79), np.cos(2.79)]])
+    net = Sequential(low=Dense(2), high=Dense(2)).build(3, 0, np.float64)
+    rule, layer = DynamicInversion(alpha=0.1).attach(net), net.layers[1]
+    layer.weight.value[...] = np.eye(2)
+    assert slowest(np.eye(2), turn, 0.1) < 0 and growth(np.eye(2), turn, 0.1, rule.limit(layer, turn)) > 1.2
+    with pytest.raises(TrainingError, match="high: steps of dt .*; use a dt of at most") as told:
+        rule.examine(layer, turn, TrainingError)
+    assert growth(np.eye(2), turn, 0.1, named(told)) < 1 < growth(np.eye(2), turn, 0.1, 1.03 * named(told))
+    assert abs(loop(np.eye(2), turn, deltas(2), 0.1, steps=6000, dt=named(told))).max() < 10
+    assert abs(loop(np.eye(2), turn, deltas(2), 0.1, steps=6000, dt=0.2)).max() > 1e4
+
+
+def test_steps_are_examined_every_epoch():
+    rule = DynamicInversion(dt=0.8).attach(dense_net(0))
+    for layer in rule.layers:
+        layer.weight.value *= 30
+    class Due:
+        step, per_epoch = 6, 3
+    with pytest.raises(TrainingError, match="fc2: steps of dt 0.8, .*; use a dt of at most") as told:
+        rule.phase(rule.net, Due)
+    rule.dt = named(told)
+    rule.examine(rule.layers[0], rule.layers[0].feedback.matrix, TrainingError)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -338,6 +408,47 @@ def test_the_longer_the_loop_the_less_gain_is_stable(widths, critical):
         SingleLoopInversion(alpha=0, gain=1.01 * critical).attach(linear(*widths)(0))
 
 
+@pytest.mark.parametrize("widths", [(5, 9, 4), (5, 9, 7, 4), (5, 9, 8, 6, 4)])
+@pytest.mark.parametrize("alpha", [0, 0.1, 2])
+@pytest.mark.parametrize("dt", [0.1, 0.8, 2.5])
+def test_the_growth_of_a_step_is_that_of_the_whole_single_loop(widths, alpha, dt):
+    loop = SingleLoopInversion(0.05, dt=0.1).attach(linear(*widths)(0)).loop
+    W, g = [layer.weight.value for layer in weighted(linear(*widths)(0))[1:]], float(loop.factor(0.6))
+    first = np.cumsum([0, *widths[1:]])
+    def step(r):
+        r = np.split(r, first[1:-1])
+        r[0] = r[0] + dt * (g * loop.B @ r[-1] - r[0])
+        for i, w in enumerate(W, 1):
+            r[i] = r[i] + dt * (w @ r[i - 1] - (alpha if i == len(W) else 1) * r[i])
+        return np.concatenate(r)
+    whole = np.array([step(unit) for unit in np.eye(first[-1])]).T
+    assert loop.growth(0.6, alpha, dt) == pytest.approx(abs(np.linalg.eigvals(whole)).max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 1.5])
+def test_steps_of_a_single_loop_over_the_bound_are_refused_and_those_below_settle(alpha):
+    def attach(dt):
+        return Trial(linear(5, 9, 7, 4), lambda: SingleLoopInversion(alpha, dt=dt, steps=4000))
+    with pytest.raises(BuildError, match="SingleLoopInversion: steps of dt 3, .*; use a dt of at most") as told:
+        attach(3.0)
+    with pytest.raises(BuildError, match="steps of dt"):
+        attach(1.03 * named(told))
+    settled, slow = attach(named(told)), attach(0.1)
+    for trial in settled, slow:
+        trial.run()
+    assert not differ(settled.assign(), slow.assign(), 1e-8)
+
+
+def test_steps_of_a_single_loop_are_examined_every_epoch_and_a_net_of_one_layer_has_none():
+    rule = SingleLoopInversion().attach(dense_net(0))
+    rule.dt = 3.0
+    class Due:
+        step, per_epoch = 6, 3
+    with pytest.raises(TrainingError, match="SingleLoopInversion: steps of dt 3"):
+        rule.phase(rule.net, Due)
+    assert SingleLoopInversion(dt=3.0).attach(ready(Sequential(fc=Dense(4)), (6,)))
+
+
 def test_a_single_loop_is_examined_every_epoch():
     rule = SingleLoopInversion().attach(dense_net(0))
     for layer in weighted(rule.net):
@@ -395,16 +506,11 @@ def test_the_contract_of_a_single_loop(contract):
 
 @pytest.mark.parametrize("net", [map_net, stride_net])
 def test_how_a_batch_is_cut_changes_nothing(net):
-    def cut(column_bytes, rule):
-        def build(seed):
-            made = net(seed)
-            made.column_bytes = column_bytes
-            return made
-        trial = Trial(build, rule)
+    def gradients(trial):
         trial.run()
         return trial.assign()
     for rule in (DynamicInversion,) if net is map_net else (DynamicInversion, SingleLoopInversion):
-        assert not differ(cut(0, rule), cut(2 ** 21, rule), 1e-11)
+        assert not differ(*one_chunk_and_two(net, rule, gradients), 1e-11)
 
 
 def test_the_closed_form_refuses_maps_and_says_what_takes_them():
@@ -424,17 +530,9 @@ def test_wrong_options_are_refused_in_words(text, says):
 
 @pytest.mark.parametrize("name", ["di", "ndi", "sdi"])
 def test_single_precision_agrees_with_double(name):
-    found = []
-    for dtype in (np.float32, np.float64):
-        def build(seed, dtype=dtype):
-            net = Sequential(a=Dense(9), t=Tanh(), b=Dense(7), u=Tanh(), c=Dense(4))
-            return net.build(6, seed, dtype)
-        trial = Trial(build, lambda: registry.make(name))
-        for step in range(3):
-            trial.step(step)
-        found.append(trial.gradients())
-    assert all(g.dtype == np.float32 for g in found[0].values())
-    assert not differ(found[0], found[1], 1e-4)
+    single, double = single_and_double(lambda seed: mlp(6, 9, 7, 4, seed=seed), lambda: registry.make(name),
+                                       lambda trial: after_steps(trial).gradients())
+    assert all(g.dtype == np.float32 for g in single.values()) and not differ(single, double, 1e-4)
 
 
 # -- it learns --------------------------------------------------------------------------------------------------------

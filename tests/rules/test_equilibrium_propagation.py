@@ -12,10 +12,15 @@ from nplearn.layers import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
+    LocallyConnected2d,
     MaxPool2d,
+    Normalise,
     ReLU,
+    Reshape,
     Sequential,
     SteepSigmoid,
+    Subsample,
     Tanh,
     stages,
     weighted,
@@ -133,6 +138,10 @@ def error(found, wanted):
     return max(one(found[path], wanted[path]) for path in wanted)
 
 
+def unrest(rule, state):
+    return max(rule.settling.unrest(state).values())
+
+
 # -- the free phase ---------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("build", [dense_net, lambda: dense_net(top=False), lambda: conv_net(AvgPool2d),
@@ -141,7 +150,7 @@ def test_the_free_phase_comes_to_rest_and_stays(build):
     rule = EquilibriumPropagation(free_steps=300).attach(build())
     tape = passed(rule.net, rule, SoftmaxCrossEntropy() if rule.settling.reads_out else None)
     state = rule.free(tape)
-    assert rule.settling.residual(state) <= 1e-15
+    assert unrest(rule, state) <= 1e-15
     after = state
     for _ in range(50):
         after = rule.settling.sweep(after)
@@ -150,9 +159,26 @@ def test_the_free_phase_comes_to_rest_and_stays(build):
 
 def test_what_is_left_of_the_motion_is_small_against_beta_and_says_so():
     rule = EquilibriumPropagation(free_steps=2).attach(dense_net())
-    early = rule.settling.residual(rule.free(passed(rule.net, rule)))
+    early = max(rule.unrest(passed(rule.net, rule)).values())
     rule.free_steps = 40
-    assert rule.settling.residual(rule.free(passed(rule.net, rule))) < 1e-2 * rule.beta < early
+    assert max(rule.unrest(passed(rule.net, rule)).values()) < 1e-2 * rule.beta < early
+
+
+@pytest.mark.parametrize("top", [True, False])
+def test_a_probe_says_how_far_each_layer_is_from_rest(top):
+    """By the states of one free phase and of another that is a step longer."""
+    net = dense_net(top=top)
+    inputs, labels = np.random.default_rng(0).normal(size=(N, 6)), np.arange(N) % 3
+    loss, states = SquaredError() if top else SoftmaxCrossEntropy(), []
+    for steps in (4, 5):
+        rule = EquilibriumPropagation(free_steps=steps).attach(net)
+        tape = Tape(net, loss).begin(inputs, labels)
+        rule.forward(tape.input, tape)
+        states.append(rule.free(tape).s[1:])
+    report = Probe(net, EquilibriumPropagation(free_steps=4).attach(net), loss, inputs, labels).measure()
+    wanted = [abs(a - b).max() for a, b in zip(*states, strict=True)]
+    assert [layer["unrest"] for layer in report[:len(wanted)]] == wanted and min(wanted) > 1e-9
+    assert all("unrest" not in layer for layer in report[len(wanted):]) and len(wanted) == 2 + top
 
 
 @pytest.mark.parametrize("pool", [AvgPool2d, MaxPool2d])
@@ -192,10 +218,10 @@ def test_two_states_may_alternate_for_ever_and_damping_settles_them():
         layer.weight.value -= 3.0
         layer.bias.value += 3.0
     wild, tame = (EquilibriumPropagation(free_steps=500, damping=m).attach(net) for m in (0.0, 0.7))
-    assert wild.settling.residual(wild.free(passed(net, wild))) > 0.5
+    assert unrest(wild, wild.free(passed(net, wild))) > 0.5
     rest = tame.free(passed(net, tame))
-    assert tame.settling.residual(rest) <= 1e-15
-    assert wild.settling.residual(rest) <= 1e-14        # the fixed points are the same
+    assert unrest(tame, rest) <= 1e-15
+    assert unrest(wild, rest) <= 1e-14        # the fixed points are the same
 
 
 def test_damping_is_the_part_of_every_state_that_stays():
@@ -427,11 +453,31 @@ def test_nets_that_do_not_settle_are_refused_in_words():
         attach(Flatten(), Dense(3), ReLU(), Dense(2), through=DirectFeedbackAlignment)
 
 
+@pytest.mark.parametrize("layer", [Dense(5), Conv2d(3, 3), LocallyConnected2d(3, 2), Flatten(), Reshape((8, 2, 3)),
+                                   MaxPool2d(2), AvgPool2d(2), GlobalAvgPool()], ids=lambda layer: type(layer).__name__)
+def test_where_states_settle_a_layer_doubles_what_is_doubled_and_sends_down_what_its_value_weighs(layer):
+    """f(2x) = 2 f(x) but for the bias, of each sample alone; and <f(x), d> = <x, backward(d)>: pooling has its Phi."""
+    net = layer.build((16,) if type(layer) is Dense else (4, 4, 3), 0, np.float64)
+    x = np.random.default_rng(0).normal(size=(2, *net.in_shape, 3))
+    tape = Tape(net, mode="train")
+    y = net.forward(x, tape)
+    d = np.random.default_rng(1).normal(size=y.shape)
+    assert layer.settles and abs(net.forward(2 * x, tape.again()) - 2 * y).max() <= 1e-13 * abs(y).max()
+    assert np.array_equal(net.forward(x[:1], tape.again()), y[:1])
+    net.reach(True)
+    assert (net.backward(d, tape.walk(collects=False)) * x).sum() == pytest.approx((d * y).sum(), rel=1e-11)
+
+
+@pytest.mark.parametrize("layer", [Dropout(0.5), BatchNorm(), Normalise(), Tanh(), Sequential(), Subsample(3, 2)])
+def test_of_other_layers_nobody_says_so(layer):
+    assert not layer.settles
+
+
 @pytest.mark.parametrize(("options", "says"), [
     ({"beta": 0}, "EquilibriumPropagation: beta 0, .*; expected beta above 0"), ({"beta": -0.1}, "beta -0.1"),
     ({"damping": 1}, "damping 1, .*damping below 1"), ({"damping": -0.5}, "damping -0.5; expected a finite number"),
     ({"random_sign": True}, "random_sign True; .*not both of the last true.*one nudge is symmetric=false"),
-    ({"symmetric": "False"}, "symmetric 'False', "), ({"random_sign": 2}, "random_sign 2"),
+    ({"symmetric": "False"}, "symmetric 'False'; expected true or false"), ({"random_sign": 2}, "random_sign 2"),
     ({"free_steps": 0}, "free_steps 0; expected a whole number"), ({"nudged_steps": 1.5}, "nudged_steps 1.5"),
     ({"through": 3}, "through 3; expected a rule with the plain walk")])
 def test_wrong_options_are_refused_in_words(options, says):

@@ -13,16 +13,16 @@ from nplearn.layers import (
     Sequential,
     Tanh,
     holders,
-    leaves,
     residuals,
     stages,
     weighted,
 )
-from nplearn.losses import SquaredError
+from nplearn.losses import SoftmaxCrossEntropy, SquaredError
 from nplearn.nets import cifar_resnet
 from nplearn.rules import EXACT_TOP, SAMPLES_APART, Backprop, LocalLosses, Mixed, registry
 from nplearn.rules.heads import window
 from nplearn.rules.similarity import mismatch
+from nplearn.tape import Tape
 from nplearn.testing.trial import NETS, N, Trial, copies, dense_net, differ, map_net, norm_net, ready, residual_net
 from tests.rules.smoke import mlp, prototypes, trained
 
@@ -38,6 +38,20 @@ def local(heads, net, seed=0, **options):
         param.value += 0.3 * rng.standard_normal(param.value.shape)
     trial.run()
     return trial
+
+
+def test_a_share_that_is_a_number_of_numpys_leaves_float32_as_it_is():
+    x = np.random.default_rng(0).normal(size=(6, 5))
+    def gradients(beta):
+        net = mlp(5, 7, 6, 3).build(5, 0, np.float32)
+        rule = LocalLosses(beta=beta).attach(net, 3)
+        tape = Tape(net, SoftmaxCrossEntropy()).begin(x, np.arange(6) % 3)
+        tape.run(rule)
+        walk = tape.walk(records=True)
+        rule.assign(net, walk)
+        assert {d.dtype.name for layer in weighted(net) for d in walk.deltas[layer]} == {"float32"}
+        return {p.path: p.grad.copy() for p in net.arena.params}
+    assert not differ(gradients(np.float64(0.99)), gradients(0.99))
 
 
 def every_gradient(trial):
@@ -78,7 +92,7 @@ def test_gradients_of_weights_and_heads_are_those_of_the_local_loss(net, heads):
     gradients, chain, checked = every_gradient(trial), stages(trial.net), 0
     params = {param.path: param for param in trial.net.arena.params} | trial.rule.params()
     for stage, above in zip(chain, chain[1:], strict=False):
-        paths = [p.path for layer in leaves(stage) for p in layer.params().values()]
+        paths = [p.path for layer in stage.layers for p in layer.params().values()]
         paths += [path for path in trial.rule.params() if path.startswith(below(above.layer))]
         for path in paths:
             array, g = params[path].value, gradients[path]

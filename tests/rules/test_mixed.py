@@ -20,11 +20,12 @@ from nplearn.rules import (
     ProductFeedbackAlignment,
     Rule,
     UniformSignConcordant,
+    WeightMirror,
 )
 from nplearn.testing.trial import NETS, Trial, dense_net, differ, residual_net
 
 RULES = [Backprop, FeedbackAlignment, DirectFeedbackAlignment, UniformSignConcordant, BatchRandomSignConcordant,
-         FixedRandomSignConcordant, KolenPollack, ProductFeedbackAlignment]
+         FixedRandomSignConcordant, KolenPollack, ProductFeedbackAlignment, WeightMirror]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -5,10 +5,10 @@ Oracles: backprop's deltas, closed moments of Gaussian noise, sums over an ortho
 import numpy as np
 import pytest
 
-from nplearn.columns import columns
+from nplearn.columns import columns, rows
 from nplearn.errors import BuildError, SettingError
 from nplearn.layers import Conv2d, Dense, Dropout, Flatten, MaxPool2d, Sequential, Tanh, weighted
-from nplearn.losses import SquaredError
+from nplearn.losses import Loss, SquaredError
 from nplearn.rules import ForwardGradient, NodePerturbation, registry
 from nplearn.testing.trial import NETS, N, Trial, dense_net, differ, ready, residual_net
 from tests.rules.smoke import mlp, prototypes, trained
@@ -89,6 +89,45 @@ def test_a_forward_gradient_is_unbiased_and_as_noisy_as_it_should_be():
         squares, mean = squares + d @ d / K, mean + d / K
     assert abs(squares / (true @ true) / (P + 2) - 1) < 0.05
     assert ((mean - true) ** 2).sum() / (true @ true) < 2 * (P + 1) / K
+
+
+class Cubic(Loss):
+    """b a + q a^2 + c a^3 of the one output a."""
+
+    b, q, c = 0.7, 0.4, -0.3
+
+    def __call__(self, output, labels):
+        a = output[:, 0]
+        return self.b * a + self.q * a ** 2 + self.c * a ** 3, self.slope(output) / N
+
+    def slope(self, a):
+        return self.b + 2 * self.q * a + 3 * self.c * a ** 2
+
+
+def moments_of_node_perturbation(**options):
+    """(a, mean, variance) of one unit's estimate, by quadrature: sample n has the n-th node for its noise."""
+    nodes, shares = np.polynomial.hermite_e.hermegauss(N)           # exact up to xi^15
+    trial = Trial(lambda seed: ready(Sequential(fc=Dense(1)), (3,), seed), lambda: NodePerturbation(**options),
+                  loss=Cubic())
+    trial.rule.noise = lambda tape, stage, x, draw: columns(nodes[:, None], x.shape[-1])
+    tape = trial.begin(0, rows=[0] * N)
+    tape.run(trial.rule)
+    xi, gains = trial.rule.moves(tape, 0)
+    estimates, shares = rows(gains[:, None] * xi[trial.rule.chain[0]])[:, 0], shares / shares.sum()
+    mean = shares @ estimates
+    return rows(tape.output)[0, 0], mean, shares @ (estimates - mean) ** 2
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_the_bias_is_that_of_odd_orders_and_a_pair_takes_away_the_variance_of_even_ones(sigma):
+    """A cubic term c adds 3 sigma^2 c, with a pair of opposite noise as without; a pair leaves out what even orders add
+    to the variance, and that alone: 15 sigma^2 (L'' / 2)^2."""
+    a, one, spread = moments_of_node_perturbation(sigma=sigma)
+    _, pair, less = moments_of_node_perturbation(sigma=sigma, antithetic=True)
+    wanted = Cubic().slope(a) + 3 * sigma ** 2 * Cubic.c
+    assert one == pytest.approx(wanted, rel=1e-12) and pair == pytest.approx(wanted, rel=1e-12)
+    even = Cubic.q + 3 * Cubic.c * a
+    assert spread - less == pytest.approx(15 * sigma ** 2 * even ** 2, rel=1e-10) and spread > less > 0
 
 
 def test_draws_are_averaged_and_each_is_new():

@@ -22,6 +22,7 @@ from nplearn.layers import (
     weighted,
 )
 from nplearn.losses import SoftmaxCrossEntropy, SquaredError
+from nplearn.metrics import Probe
 from nplearn.optim import SGD
 from nplearn.rules import (
     EXACT_TOP,
@@ -294,6 +295,23 @@ def test_a_soft_clamp_is_beta_away_from_backprop(loss):
     assert off[2] / off[3] == pytest.approx(2, rel=0.05)
 
 
+@pytest.mark.parametrize("through", [Backprop, FeedbackAlignment])
+def test_a_probe_says_how_far_the_nodes_would_move_next(through):
+    """mu_l - e_l is v_l: after T moves and after one more."""
+    net, rng = tanh_net(6, 9, 8, 4), np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(8, 6)), rng.integers(4, size=8)
+    nodes, chain = [], stages(net)
+    for steps in (7, 8):
+        rule = PredictiveCoding(through, steps=steps).attach(net, 3)
+        tape = Tape(net, SquaredError()).begin(inputs, labels)
+        tape.run(rule)
+        e, sweep = rule.settled(tape)
+        nodes.append([sweep.seen(stage.layer)[0] for stage in chain[1:]])
+    report = Probe(net, PredictiveCoding(through, steps=7).attach(net, 3), SquaredError(), inputs, labels).measure()
+    wanted = [abs(a - b).max() for a, b in zip(*nodes, strict=True)]
+    assert [layer.get("unrest") for layer in report] == [*(pytest.approx(w, rel=1e-12) for w in wanted), None]
+
+
 def energies(net, gamma, moves):
     """F after so many moves, as the rule makes them."""
     found = []
@@ -411,7 +429,8 @@ def test_through_exact_inverses_the_spectrum_lies_between_0_and_four_whatever_th
 
 
 def test_random_feedback_can_be_unstable_at_any_rate_in_strict_dynamics_and_only_there():
-    net = linear_net(7, 8, 8, 8, 5, seed=0)
+    net, rng = linear_net(7, 8, 8, 8, 5, seed=0), np.random.default_rng(0)
+    batch = rng.normal(size=(8, 7)), rng.integers(5, size=8)
     for layer in weighted(net):
         layer.weight.value *= 3
     def size(rule):
@@ -420,6 +439,9 @@ def test_random_feedback_can_be_unstable_at_any_rate_in_strict_dynamics_and_only
         T = round(40 / gamma)
         early, late = (size(PredictiveCoding(FeedbackAlignment(3.0), steps, gamma)) for steps in (T // 4, T))
         assert late > 1e3 * early
+        unrest = [[layer.get("unrest") for layer in Probe(net, rule.attach(net, 3), SquaredError(), *batch).measure()]
+                  for rule in (PredictiveCoding(FeedbackAlignment(3.0), steps, gamma) for steps in (T // 8, T // 4))]
+        assert max(unrest[1][:-1]) > 100 * max(unrest[0][:-1]) and unrest[0][-1] is None        # a Probe tells
     fixed, zil = FixedPrediction(FeedbackAlignment(3.0), steps=400), ZeroDivergence(FeedbackAlignment(3.0))
     assert size(fixed) == pytest.approx(size(zil), rel=1e-12)
 

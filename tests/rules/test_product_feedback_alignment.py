@@ -327,3 +327,15 @@ def test_paths_that_end_in_one_sum_learn_from_their_own_lift(first, branch, shor
     rule.assign(net, tape)
     for layer in rule.layers:
         assert np.allclose(layer.feedback.lower.grad, layer.widen(layer.weight.grad, layer.feedback.lift), atol=1e-12)
+
+
+def test_options_of_numpy_are_those_of_python():
+    how = {"expand": 3, "density": 0.5, "batch": 64}
+    wide = {name: {int: np.int64, float: np.float64}[type(x)](x) for name, x in how.items()}
+    def build(seed):
+        return Sequential(fc1=Dense(6), act=Tanh(), fc2=Dense(5), act2=Tanh(), fc3=Dense(4)).build(7, seed, np.float32)
+    one, two = (Trial(build, pfa(**options)) for options in (how, wide))
+    for trial in one, two:
+        trial.step(0)
+    assert not differ(two.state(), one.state()) and all(x.dtype == np.float32 for x in two.state().values())
+    assert {name: type(getattr(two.rule, name)) for name in how} == {name: type(x) for name, x in how.items()}

@@ -5,6 +5,7 @@ import pytest
 from nplearn.columns import rows
 from nplearn.errors import BuildError, SettingError
 from nplearn.layers import (
+    Clip,
     Conv2d,
     Dense,
     Flatten,
@@ -13,6 +14,7 @@ from nplearn.layers import (
     ReLU,
     Reshape,
     Sequential,
+    Sigmoid,
     Tanh,
     weighted,
 )
@@ -26,9 +28,11 @@ from nplearn.rules import (
     SimplifiedDifferenceTargetPropagation,
     registry,
 )
+from nplearn.rules.base import REDUCES
 from nplearn.rules.recirculation import MANY, Drive
 from nplearn.testing.trial import (
     NETS,
+    Batches,
     Trial,
     angle,
     dense_net,
@@ -37,6 +41,7 @@ from nplearn.testing.trial import (
     ready,
     stride_net,
 )
+from tests.helpers import after_steps, one_chunk_and_two, single_and_double
 from tests.rules.smoke import mlp, teacher, trained
 from tests.rules.test_recirculation import dense, glorot, relative, spectrum, tikhonov
 
@@ -115,13 +120,22 @@ def test_without_recirculation_a_random_start_is_feedback_alignment_to_the_bit(n
     assert not differ(one.gradients(), two.gradients()) and not differ(one.forward_state(), two.forward_state())
 
 
+@pytest.mark.parametrize("rescale", ["match", "none"])
 @pytest.mark.parametrize("net", NETS)
-def test_feedback_that_is_w_is_backprop_to_the_bit(net):
-    trial = Trial(NETS[net], Reciprocal)
+def test_feedback_that_is_w_is_backprop_to_the_bit(net, rescale):
+    trial = Trial(NETS[net], lambda: Reciprocal(rescale=rescale))
     for layer in trial.rule.layers:
-        assert layer.feedback.become_exact(layer)
+        assert layer.feedback.become_exact(layer) and layer.feedback.rescale == rescale
     trial.run()
     assert not differ(trial.assign(), trial.backprop())
+
+
+@pytest.mark.parametrize("rescale", ["preserve", "clip"])
+def test_an_error_whose_size_is_the_rules_is_never_backprops(rescale):
+    trial = Trial(dense_net, lambda: Reciprocal(rescale=rescale, most=0.1))
+    assert not any([layer.feedback.become_exact(layer) for layer in trial.rule.layers])
+    trial.run()
+    assert differ(trial.assign(), trial.backprop(), 1e-3) and REDUCES not in trial.rule.claims
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -180,16 +194,8 @@ def test_biases_and_nonlinearities_take_no_part():
 
 @pytest.mark.parametrize("how", [{}, {"rows": 3}, {"drive": "white", "rows": 6}, {"drive": "activity"}], ids=str)
 def test_how_a_batch_is_cut_changes_nothing(how):
-    def cut(column_bytes):
-        def build(seed):
-            net = map_net(seed)
-            net.column_bytes = column_bytes
-            return net
-        trial = Trial(build, lambda: Reciprocal(**how))
-        for step in range(3):
-            trial.step(step)
-        return trial.state()
-    assert not differ(cut(0), cut(2 ** 21), 1e-11)
+    found = one_chunk_and_two(map_net, lambda: Reciprocal(**how), lambda trial: after_steps(trial).state())
+    assert not differ(*found, 1e-11)
 
 
 def test_sampled_drives_are_drawn_anew_each_time_and_are_those_asked_for():
@@ -356,21 +362,33 @@ def test_the_gain_that_matches_is_measured_by_activity():
             assert given.power.value == pytest.approx((given.uses * W * W).sum(), rel=1e-12)
 
 
-@pytest.mark.parametrize("unit", [Tanh, LeakyReLU, ReLU])
+def chain_of(unit):
+    return lambda seed=0: ready(Sequential(fc1=Dense(9), act1=unit(), fc2=Dense(7), act2=unit(), fc3=Dense(4)), (6,),
+                                seed)
+
+
+@pytest.mark.parametrize("unit", [Tanh, Sigmoid, LeakyReLU, ReLU])
 def test_gates_are_powers_of_the_slope(unit):
-    def build(seed):
-        return ready(Sequential(fc1=Dense(9), act1=unit(), fc2=Dense(7), act2=unit(), fc3=Dense(4)), (6,), seed)
-    for gate in ("multiply", "none", "divide"):
-        trial = Trial(build, lambda gate=gate: ReciprocalOracle(gate=gate, rescale="none"))
+    for gate in ("multiply", "none", "divide") if unit is not ReLU else ("multiply",):
+        trial = Trial(chain_of(unit), lambda gate=gate: ReciprocalOracle(gate=gate, rescale="none"))
         trial.run()
         top, middle, _ = deltas(trial)[::-1]
         layers = weighted(trial.net)
         e = top @ layers[2].feedback.matrix.value
         slope = trial.net.layers[3].slope(rows(trial.tape.seen(layers[2])[0])) * 1.0
-        wanted = {"multiply": slope * e, "none": e * (slope > 0), "divide": e / slope.clip(0.1) * (slope > 0)}[gate]
+        wanted = {"multiply": slope * e, "none": e, "divide": e / slope.clip(0.1)}[gate]
         assert np.allclose(middle, wanted, rtol=1e-12, atol=1e-18)
         if gate != "multiply":
             assert not layers[2].feedback.become_exact(layers[2])
+
+
+@pytest.mark.parametrize("unit", [ReLU, Clip, lambda: Clip(low=-1), lambda: LeakyReLU(0)])
+def test_a_gate_that_divides_refuses_a_slope_of_0_for_the_walk_multiplies_by_it(unit):
+    for gate in ("none", "divide"):
+        for rule in (Reciprocal, ReciprocalOracle):
+            with pytest.raises(BuildError, match=f"act1: a .*, whose slope is 0 .* gate {gate} can .*gate='multiply'"):
+                rule(gate=gate).attach(chain_of(unit)())
+    assert Reciprocal().attach(chain_of(unit)())
 
 
 def test_gates_see_through_reshapes_and_nothing_else():
@@ -395,6 +413,13 @@ def test_gates_see_through_reshapes_and_nothing_else():
 
 
 # -- contract, options, precision -------------------------------------------------------------------------------------
+
+def test_the_size_of_w_is_measured_and_kept_and_no_optimiser_has_it():
+    trial = Trial(dense_net, Reciprocal)
+    size = trial.rule.layers[0].feedback.power
+    assert "fc2.power" in trial.rule.arrays() and trial.rule.arrays()["fc2.power"] is size.value
+    assert {p.path for p in trial.rule.state.params} == {"fc2.matrix", "fc3.matrix"}
+
 
 @pytest.mark.parametrize("how", ["momentum", "decay", "adam"])
 def test_the_size_of_w_is_known_at_once_whatever_steps_v(how):
@@ -437,9 +462,20 @@ def test_an_oracle_without_a_clock_says_so():
         trial.rule.learn(trial.net, trial.tape)
 
 
-VARIANTS = ["rf", "rf-sleep:sleep=3", "rf:drive=white,rows=5,start=random", "rf:drive=activity",
-            "rf:rows=3,rescale=clip", "rf:rescale=preserve,steps=2"]
+VARIANTS = ["rf", "rf-sleep:sleep=3", "rf-sleep:sleep=2,drive=white,rows=4", "rf:drive=white,rows=5,start=random",
+            "rf:drive=activity", "rf:rows=3,rescale=clip", "rf:rescale=preserve,steps=2"]
 CHAINS = {"dense": dense_net, "stride": stride_net, "residual": NETS["residual"]}
+
+
+@pytest.mark.parametrize(("name", "drawn"), [
+    ("rf", False), ("rf-sleep:drive=white,rows=4", True), ("rf-sleep:rows=3", True), ("rf-sleep:rows=9", False),
+    ("rf-sleep:drive=activity", False), ("rf:drive=white", False), ("rf:start=random", True)])
+def test_the_seed_decides_what_starts_at_random_or_is_dreamt(name, drawn):
+    one, two = (Trial(dense_net, lambda: registry.make(name), seed=seed, net_seed=0) for seed in (0, 1))
+    two.seed = 0                                        # what is left of it is the rule's own
+    for trial in one, two:
+        trial.rule.phase(trial.net, Batches(trial, 0))
+    assert one.rule.drawn == drawn == (differ(one.rule.arrays(), two.rule.arrays()) != "")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -484,6 +520,25 @@ def test_wrong_options_are_refused_in_words(text, says):
         registry.make(text)
 
 
+def single(factory):
+    """All that three steps in single precision leave."""
+    def build(seed):
+        return Sequential(a=Dense(9), t=Tanh(), b=Dense(7), u=Tanh(), c=Dense(4)).build(6, seed, np.float32)
+    trial = Trial(build, factory)
+    for step in range(3):
+        trial.step(step)
+    return trial.state()
+
+
+def test_options_of_numpy_are_those_of_python():
+    how = {"steps": 2, "sleep": 3, "wake": 2, "eta": 0.01, "lam": 0.1, "rows": 3, "most": 0.5}
+    wide = {name: {int: np.int64, float: np.float64}[type(x)](x) for name, x in how.items()}
+    one, two = (single(lambda how=how: Reciprocal(drive="white", rescale="clip", **how)) for how in (how, wide))
+    assert not differ(two, one) and all(array.dtype == np.float32 for array in two.values())
+    rule = Reciprocal(**wide)
+    assert {name: type(getattr(rule, name)) for name in how} == {name: type(x) for name, x in how.items()}
+
+
 def test_v_is_stepped_by_plain_gradient_descent_unless_another_optimiser_is_given():
     plain = Trial(dense_net, Reciprocal)
     assert plain.rule.optimiser.settings()["lr"] == 1.0 and plain.rule.optimiser.nbytes == 0
@@ -506,17 +561,9 @@ def test_single_precision_reaches_the_inverse_to_its_own_rounding():
 
 @pytest.mark.parametrize("name", ["rf:rescale=match", "rf:rescale=preserve,gate=divide", "rf-exact"])
 def test_single_precision_agrees_with_double(name):
-    found = []
-    for dtype in (np.float32, np.float64):
-        def build(seed, dtype=dtype):
-            net = Sequential(a=Dense(9), t=Tanh(), b=Dense(7), u=Tanh(), c=Dense(4))
-            return net.build(6, seed, dtype)
-        trial = Trial(build, lambda: registry.make(name))
-        for step in range(3):
-            trial.step(step)
-        found.append(trial.gradients())
-    assert all(g.dtype == np.float32 for g in found[0].values())
-    assert not differ(found[0], found[1], 1e-4)
+    single, double = single_and_double(lambda seed: mlp(6, 9, 7, 4, seed=seed), lambda: registry.make(name),
+                                       lambda trial: after_steps(trial).gradients())
+    assert all(g.dtype == np.float32 for g in single.values()) and not differ(single, double, 1e-4)
 
 
 # -- it learns --------------------------------------------------------------------------------------------------------

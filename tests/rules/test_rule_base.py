@@ -18,7 +18,7 @@ from nplearn.rules import (
     UniformSignConcordant,
     registry,
 )
-from nplearn.rules.checks import number
+from nplearn.rules.checks import choice, number, whole
 from nplearn.tape import Tape
 from nplearn.testing import check_rule
 
@@ -117,6 +117,23 @@ def test_options_that_are_numbers_of_numpys_are_pythons_afterwards():
     for x in (np.float64(0.5), np.float32(0.5), 0.5):
         assert type(number(rule, "sigma", x)) is float
     assert type(number(rule, "sigma", np.int64(3))) is int
+    assert type(whole(rule, "draws", np.int64(3))) is int and type(choice(rule, "sign", np.int64(1), (-1, 1))) is int
+
+
+@pytest.mark.parametrize("name", registry.RULES)
+def test_every_rule_keeps_the_options_that_its_checks_gave_and_not_the_ones_it_got(name):
+    factory, options = registry.RULES[name]
+    plain = factory(**options).settings()
+    given = {key: {int: np.int64, float: np.float64}.get(type(x), lambda x: x)(x) for key, x in plain.items()
+             if key != "through"}
+    kept = factory(**given).settings()
+    assert kept == plain and list(map(type, kept.values())) == list(map(type, plain.values()))
+
+
+@pytest.mark.parametrize("name", ["ep:symmetric=1", "ep:random_sign=0", "ep:symmetric=yes", "np:antithetic=1"])
+def test_true_is_not_one(name):
+    with pytest.raises(SettingError, match="expected true or false"):
+        registry.make(name)
 
 
 @pytest.mark.parametrize("net, where", [

@@ -119,6 +119,21 @@ def test_batchwise_magnitudes_are_a_function_of_the_step_and_of_nothing_else():
     assert all(angle(abs(B), abs(third[path])) > 5 for path, B in used(trial).items())
 
 
+@pytest.mark.parametrize("rule", [FixedRandomSignConcordant, BatchRandomSignConcordant], **BY_NAME)
+def test_layers_of_one_shape_have_magnitudes_of_their_own(rule):
+    trial = Trial(lambda seed: ready(Sequential(a=Dense(6), b=Dense(6), c=Dense(6)), (5,), seed), rule)
+    trial.run()
+    one, other = used(trial).values()
+    assert one.shape == other.shape and angle(abs(one), abs(other)) > 5
+
+
+def test_what_brsf_compares_with_w_is_one_draw_in_every_step():
+    trial = Trial(dense_net, BatchRandomSignConcordant)
+    first = {layer: abs(layer.feedback.effective(layer)) for layer in trial.rule.layers}
+    trial.step(0)
+    assert all(np.array_equal(abs(layer.feedback.effective(layer)), M) for layer, M in first.items())
+
+
 def test_an_evaluation_between_two_steps_changes_no_bit_of_brsf():
     alone, watched = Trial(map_net, BatchRandomSignConcordant), Trial(map_net, BatchRandomSignConcordant)
 
@@ -239,7 +254,7 @@ def test_from_zero_weights_hidden_layers_never_start(rule):
 @pytest.mark.parametrize("rule", ALL, **BY_NAME)
 @pytest.mark.parametrize("scale", ["xavier", None, [1]])
 def test_a_scale_that_does_not_exist_is_refused(rule, scale):
-    with pytest.raises(SettingError, match="scale .*; expected .*number"):
+    with pytest.raises(SettingError, match="scale .*; expected (init or sign-symmetry or a|a finite) number"):
         rule(scale)
 
 

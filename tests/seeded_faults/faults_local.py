@@ -11,7 +11,8 @@ TEST_SIM, TEST_FF, TEST_NORM = ("tests/rules/test_similarity.py", "tests/rules/t
 FAULTS = [
     Fault("last layer learns from the whole loss", LOCAL, "self.shares.get(pred, 1) * tape.error", "tape.error",
           TEST_LOCAL),
-    Fault("shares exchanged", LOCAL, "{pred: 1 - beta, sim: beta}", "{pred: beta, sim: 1 - beta}", TEST_LOCAL),
+    Fault("shares exchanged", LOCAL, "{pred: 1 - self.beta, sim: self.beta}",
+          "{pred: self.beta, sim: 1 - self.beta}", TEST_LOCAL),
     Fault("share of the loss left out", LOCAL, "head.backward(share * losses", "head.backward(losses", TEST_LOCAL),
     Fault("heads' gradients written by every walk", LOCAL, ", collects=tape.collects", "", TEST_LOCAL),
     Fault("shortcuts carry", LOCAL, "holder.feedback = Cut()", "pass", TEST_LOCAL),

@@ -20,9 +20,10 @@ FAULTS = [
     Fault("taps left as they are", WM, "/ self.uses[layer]", "/ 1", TEST_WM),
     Fault("growth control that acts on nothing", WM, "B *= 0.5 /", "B = B * 0.5 /", TEST_WM),
     Fault("decay left out", WM, "B *= 1 - self.lam", "pass", TEST_WM),
-    Fault("decay without the samples", WM, "lam = rate * samples * amp", "lam = rate * amp", TEST_WM),
+    Fault("decay without the samples", WM, "lam = self.rate * self.samples * self.amp", "lam = self.rate * self.amp",
+          TEST_WM),
     Fault("variance of noise as if normal", WM, "amp ** 2 / 12", "amp ** 2", TEST_WM),
-    Fault("one mirror batch before training", WM, "range(warm if", "range(1 if", TEST_WM),
+    Fault("one mirror batch before training", WM, "turns = batches.per_epoch if", "turns = 1 if", TEST_WM),
     Fault("mirrors in the wrong steps", WM, "% self.every == 0", "% self.every != 0", TEST_WM),
     Fault("feedback asks for an optimiser", WM, "    def learn(self, net, tape):\n        pass\n", "", TEST_WM),
     Fault("noise in double precision", WM, "return self.put(columns(rng.random((self.samples, *outside(shape))), "

@@ -1,13 +1,13 @@
 """Faults in reciprocal feedback and dynamic inversion."""
 from tests.seeded_faults.fault import Fault
 
-STEP, USE, LEARNED, EXACT, SHARED, DI, NDI, SDI, LOOP = (f"nplearn/rules/{name}.py" for name in (
+STEP, USE, LEARNED, EXACT, SHARED, DI, NDI, SDI, LOOP, STEPS = (f"nplearn/rules/{name}.py" for name in (
     "recirculation", "pseudoinverse", "reciprocal", "reciprocal_oracle", "inversion", "dynamic_inversion",
-    "closed_inversion", "single_loop_inversion", "chain_loop"))
+    "closed_inversion", "single_loop_inversion", "chain_loop", "steps"))
 TEST_STEP = "tests/rules/test_recirculation.py"
 TEST_RF = "tests/rules/test_reciprocal.py -k not(contract)and(not(teaches))"
 TEST_DI = "tests/rules/test_dynamic_inversion.py -k not(contract)and(not(teaches))"
-COST = "tests/metrics/test_cost_reciprocal.py"
+WATCH, COST = "nplearn/metrics/watch.py", "tests/metrics/test_cost_reciprocal.py"
 
 FAULTS = [
     Fault("bias drives too", STEP, "Y = layer.apply(X, layer.weight.value)",
@@ -25,7 +25,7 @@ FAULTS = [
     Fault("units drawn with replacement", STEP, "replace=False", "replace=True", TEST_RF),
     Fault("power without the inputs' size", STEP, "n * squared / nonzero((X * X).sum())",
           "squared / nonzero((X * X).sum())", TEST_RF),
-    Fault("power iteration forgets Y'", STEP, "v = Y @ (Y.T @ v)", "v = Y @ (abs(Y.T) @ v)", TEST_STEP),
+    Fault("power iteration forgets Y'", STEP, "Y @ (Y.T @ v)", "Y @ (abs(Y.T) @ v)", TEST_STEP),
     Fault("match by the wrong root", USE, "** 0.5 if self.rescale", "if self.rescale", TEST_RF),
     Fault("preserve divides twice", USE, "gain = sample_norm(e) / nonzero(sample_norm(d))", "gain = sample_norm(e)",
           TEST_RF),
@@ -42,7 +42,10 @@ FAULTS = [
     Fault("the same sleep for every seed", LEARNED, 'stream(self.seed, "sleep"', 'stream(0, "sleep"', TEST_RF),
     Fault("|W| follows slowly", LEARNED, "power.value[...] = squared",
           "power.value[...] += 0.5 * (squared - power.value)", TEST_RF),
-    Fault("a random start has no size", USE, "self.power.value[...] = self.squared(V)", "self.power.value[...] = 0",
+    Fault("a random start has no size", USE, "Param(self.squared(V).reshape(1)", "Param(0 * self.squared(V).reshape(1)",
+          TEST_RF),
+    Fault("gates take a slope of 0", USE, "if f and not f.slope(", "if f and False and not f.slope(", TEST_RF),
+    Fault("made exact, but not its size", USE, "self.power.value[...] = self.squared(layer.weight.value)", "pass",
           TEST_RF),
     Fault("activity of the old weights", LEARNED, "            tape = tape.again()\n            tape.run(self.net)\n",
           "            pass\n", TEST_RF),
@@ -64,10 +67,9 @@ FAULTS = [
     Fault("leak with the wrong sign", DI, "- self.alpha * ry - d", "+ self.alpha * ry - d", TEST_DI),
     Fault("error with the wrong sign", DI, "- self.alpha * ry - d", "- self.alpha * ry + d", TEST_DI),
     Fault("no leak at the input", DI, "(layer.adjoint(ry, V, shape) - rx)", "layer.adjoint(ry, V, shape)", TEST_DI),
-    Fault("dt does not know the leak", DI, "s2, one = (x * x).sum() ** 0.5, 1 + self.alpha",
-          "s2, one = (x * x).sum() ** 0.5, self.alpha", TEST_DI),
+    Fault("dt does not know the leak", DI, "(3.6 / (1 + alpha +", "(3.6 / (alpha +", TEST_DI),
     Fault("dt by s and not its square", DI, "+ 4 * s2) ** 0.5", "+ 4 * s2 ** 0.5) ** 0.5", TEST_DI),
-    Fault("modes without the leak", DI, "modes = -(1 + alpha) / 2", "modes = -0.5", TEST_DI),
+    Fault("modes without the leak", DI, "astype(complex), (1 + alpha) / 2", "astype(complex), 0.5", TEST_DI),
     Fault("closed form without its leak", NDI, "return square - alpha *", "return square - 0 *", TEST_DI),
     Fault("the closed form in float32", NDI, 'layer.weight.value.astype("float64"), V.astype("float64")',
           "layer.weight.value, V", TEST_DI),
@@ -78,10 +80,26 @@ FAULTS = [
     Fault("factor left out", SDI, "(g * loop.down(r[L]) - r[0])", "(loop.down(r[L]) - r[0])", TEST_DI),
     Fault("the top gated twice", SDI, "if f and stage is not last and", "if f and", TEST_DI),
     Fault("gate inside out", SDI, 'self.gate == "multiply"', 'self.gate == "none"', TEST_DI),
-    Fault("factor from too high a gain", LOOP, "return gain / nonzero((r * r).sum() ** 0.5)",
-          "return gain / nonzero((r * r).sum())", TEST_DI),
+    Fault("factor from too high a gain", LOOP, "return gain / nonzero(k)", "return gain / nonzero(k ** 2)", TEST_DI),
+    Fault("steps are not examined", SHARED, "        self.examine_steps(layer, V, kind)\n", "", TEST_DI),
+    Fault("steps as if ry were the old one", DI, "dt * mu / 2 - mean", "-mean", TEST_DI),
+    Fault("steps of a single loop as if time went on", LOOP, "np.poly1d([dt, 1.0])", "np.poly1d([0.0, 1.0])", TEST_DI),
+    Fault("steps of a single loop are not examined", SDI, "if found > STEADY and", "if False and", TEST_DI),
+    Fault("a loop where there is none", SDI, "if found > STEADY and self.loop.top:", "if found > STEADY:", TEST_DI),
+    Fault("a step named that is too large", STEPS, "0.99 * low", "1.05 * low", TEST_DI),
+    Fault("an optimiser has |W|", USE, '"measured")', '"weight")', TEST_RF),
+    Fault("draws awake are the rule's", LEARNED, "self.sleep > 0 and any(", "any(", TEST_RF),
+    Fault("sleep draws nothing", LEARNED, 'self.start == "random" or asleep', 'self.start == "random"', TEST_RF),
     Fault("nonlinearities left out", LOOP, "if f and bends else r", "if f and not bends else r", TEST_DI),
     Fault("a leak too few", LOOP, "[-1.0] * self.top", "[-1.0] * (self.top - 1)", TEST_DI),
-    Fault("a solved system costs nothing", "nplearn/metrics/watch.py", "len(a) ** 3 // 3 + len(a) * np.size(b)", "0",
+    Fault("a solved system costs nothing", WATCH, "count * n ** 3 // 3 + n * np.size(result)", "0", COST),
+    Fault("right-hand sides cost nothing", WATCH, "count * n ** 3 // 3 + n * np.size(result)", "count * n ** 3 // 3",
           COST),
+    Fault("an inverse costs what its factors cost", WATCH, "    return count * n ** 3\n",
+          "    return count * n ** 3 // 3\n", COST),
+    Fault("a pseudoinverse costs its singular values alone", WATCH, "singular_values((), a)",
+          "singular_values(None, a)", COST),
+    Fault("sides exchanged", WATCH, "max(np.shape(a)[-2:]), min(np.shape(a)[-2:])",
+          "min(np.shape(a)[-2:]), max(np.shape(a)[-2:])", COST),
+    Fault("a stack costs what one matrix costs", WATCH, "prod(np.shape(a)[:-2])", "1", COST),
 ]

@@ -13,7 +13,8 @@ COST = "tests/metrics/test_cost_targets.py"
 FAULTS = [
     Fault("difference added from left to right", BASE, "return h[i - 1] + (self.g[i].forward(t) - back(i))",
           "return h[i - 1] + self.g[i].forward(t) - back(i)", LAWS),
-    Fault("noise in double precision", BASE, ".astype(x.dtype, copy=False)", "", f"{TEST_TP} -k float32"),
+    Fault("targets' noise in double precision", "nplearn/columns.py",
+          "(rng.standard_normal, x).astype(x.dtype, copy=False)", "(rng.standard_normal, x)", f"{TEST_TP} -k float32"),
     Fault("difference turned round", BASE, "(self.g[i].forward(t) - back(i))", "(back(i) - self.g[i].forward(t))",
           LAWS),
     Fault("difference at h of the layer below", BASE, "return h[i - 1] + (self.g", "return self.L * 0 + (self.g", LAWS),
@@ -62,8 +63,8 @@ FAULTS = [
           "preserves, direct = True, 0", TEST_DTP),
     Fault("DTP takes the noise away", DTP, "preserves, direct = True, 1", "preserves, direct = False, 1",
           f"{TEST_TP} -k inverse_losses"),
-    Fault("all positions start alike", DTP, "orthogonal(rng, n, m) for _", "orthogonal(np.random.default_rng(0), n, m) "
-          "for _", TEST_DTP),
+    Fault("all positions start alike", "nplearn/layers/initial.py", "orthogonal(rng, n, m) for _",
+          "orthogonal(np.random.default_rng(0), n, m) for _", TEST_DTP),
     Fault("no orthogonal start", DTP, 'if self.init == "orthogonal" else ()', "if False else ()", TEST_DTP),
 
     Fault("units missing in the target", AO, "self.beside(tape.target, h[-2])", "self.beside(tape.target, 0 * h[-2])",
