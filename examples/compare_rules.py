@@ -35,8 +35,6 @@ from nplearn.rules import registry
 from nplearn.runs import Settings, pick
 
 USUAL = "backprop,fa,dfa,usf,brsf,frsf,kp,pfa,pfa-o,frozen,shuffled"
-FORGETTING = {"decay": 0.1, "decay_steps": {2: 1e-3}}    # in the first two epochs, of rules whose feedback gets W's G
-FORGETFUL = "kp", "pfa", "pfa-o", "pc-kp"
 CALM = "wm", "ia", "sa", "aa"                           # at a quarter of --lr: see above
 HIDDEN = {"mlp": {"hidden": [256, 256]}, "ff": {"hidden": [256, 256]}, "vector": {"hidden": [128, 128]},
           "square": {"widths": [256, 256, 256]}}
@@ -56,7 +54,7 @@ def settings_for(rule, seed, options):
     own = {} if "lr" in home else {"lr": options.lr / 4 if name in CALM else options.lr}
     return Settings.for_rule(f"{rule}:{HERE[rule]}" if rule in HERE else rule, net=net, data=options.data,
                              epochs=options.epochs, seed=seed, device=options.device,
-                             net_options=HIDDEN.get(net, {}), **own, **(FORGETTING if name in FORGETFUL else {}))
+                             net_options=HIDDEN.get(net, {}), **own)
 
 
 def cost_of(trainer):

@@ -3,6 +3,7 @@
 Every error is one line and exit status 2; `--debug` shows where it was raised.
 """
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -77,7 +78,9 @@ def run(argv):
 # -- rules ------------------------------------------------------------------------------------------------------------
 
 def rules(options):
-    """List every rule: its short name, idea, paper, what its feedback keeps and who learns when."""
+    """List every rule: its short name, idea, paper, what its feedback keeps and who learns when; or the page of one."""
+    if options.rule:
+        return page(options.rule)
     header = ("name", "idea", "paper", "feedback keeps", "who learns when")
     lines = []
     for name in registry.names(controls=True):
@@ -89,7 +92,20 @@ def rules(options):
         made = ", ".join(f"{key} {value}" for key, value in registry.options_of(name).items())
         lines.append((name, rule.idea + (f" ({made})" if made else ""), rule.paper, rule.keeps, rule.learns_when))
     print(table(header, lines, widths=(16, 42, 22, 18, 26)))
-    print("\nOptions follow a colon, as in pfa:expand=5,density=0.3; each is described in its file, nplearn/rules/.")
+    print("\nOptions follow a colon, as in pfa:expand=5,density=0.3; python -m nplearn rules NAME tells a rule's.")
+
+
+def page(name):
+    """Print what there is to know of a rule: its module's docstring, options, claims, home and file."""
+    rule, module = registry.make(name), sys.modules[type(registry.make(name)).__module__]
+    lines = {"class": type(rule).__name__, "file": module.__file__,
+             "options": ", ".join(f"{key}={json.dumps(value, default=str)}"
+                                  for key, value in registry.takes(name.partition(":")[0]).items()) or "none",
+             "claims": ", ".join(sorted(rule.claims)) or "nothing",
+             "settings at home": ", ".join(f"{key} {value}" for key, value in rule.home.items()) or "the usual ones"}
+    print(inspect.getdoc(module) or rule.idea, "", *(f"{key}: {said}" for key, said in lines.items()), sep="\n")
+    if doc := vars(type(rule)).get("__doc__"):
+        print(f"\n{inspect.cleandoc(doc)}")
 
 
 def table(header, lines, widths):
@@ -176,6 +192,8 @@ def train(options):
         print(f"\nstopped after {trainer.step} updates {saved}; go on with the same command and --resume")
         raise
     last = history[-1]
+    if last["epoch"] > settings.epochs:
+        print(f"it has {last['epoch']} epochs already: nothing to do for {settings.epochs}")
     print(f"test accuracy {100 * last['test_accuracy']:.2f} % after {last['epoch']} epochs; log and checkpoint in "
           f"{options.out}")
 
@@ -271,5 +289,9 @@ def arguments_evaluate(sub):
     sub.add_argument("--json", help="also write the figures to this file")
 
 
-ARGUMENTS = {"rules": lambda sub: None, "scope": arguments_scope, "train": arguments_train,
+def arguments_rules(sub):
+    sub.add_argument("rule", nargs="?", metavar="NAME", help="one of them: its page")
+
+
+ARGUMENTS = {"rules": arguments_rules, "scope": arguments_scope, "train": arguments_train,
              "evaluate": arguments_evaluate}

@@ -56,11 +56,13 @@ class Settings:
     def for_rule(cls, rule, **given):
         """The settings of a training under `rule`: the usual ones, where the rule is at home others, and those given.
 
-        net_options are joined, unless another net than the rule's own is given.
+        net_options are joined, unless another net than the rule's own is given. A decay that is given stays as it is.
         """
         home = dict(make_rule(rule).home)
         if given.get("net", home.get("net", cls.net)) != home.get("net", cls.net):
             home.pop("net_options", None)
+        if "decay" in given:
+            home.pop("decay_steps", None)
         options = {**home.pop("net_options", {}), **given.pop("net_options", {})}
         return cls(rule=rule, **{**home, **given}, net_options=options)
 

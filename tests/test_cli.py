@@ -63,6 +63,16 @@ def arrays(folder):
 
 # -- rules and scope --------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("name", NAMES)
+def test_rules_tells_the_page_of_one(name, capsys):
+    assert cli.main(["rules", name]) == 0
+    said, rule = capsys.readouterr().out, registry.make(name)
+    assert ("Source: " in said or name in registry.CONTROLS) and "options: " in said
+    assert f"class: {type(rule).__name__}\n" in said
+    assert all(claim in said for claim in rule.claims) and all(f"{key}=" in said for key in registry.takes(name))
+    assert "0x" not in said
+
+
 def test_rules_lists_every_rule_with_idea_paper_state_and_who_learns(capsys):
     assert cli.main(["rules"]) == 0
     lines = capsys.readouterr().out.splitlines()

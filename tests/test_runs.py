@@ -117,6 +117,14 @@ def test_a_rule_brings_its_home_and_what_is_given_goes_before_it(monkeypatch):
     assert Settings.for_rule("fa") == Settings(rule="fa") and AtHome.home["lr"] == 0.01
 
 
+def test_rules_whose_feedback_must_forget_its_start_decay_at_first_unless_a_decay_is_given():
+    for rule in "kp", "pfa:expand=2", "pfa-o", "pc-kp":
+        settings = Settings.for_rule(rule)
+        assert (settings.decay, settings.decay_steps) == (0.1, {2: 1e-3})
+        given = Settings.for_rule(rule, decay=5e-4)
+        assert (given.decay, given.decay_steps) == (5e-4, {})
+
+
 def test_an_activation_by_name_is_refused_where_there_is_none():
     with pytest.raises(SettingError, match="mlp: activation 'sine'; expected one of relu, leaky-relu"):
         Settings(net_options={"activation": "sine"}).build((28, 28, 1), 10)

@@ -33,6 +33,7 @@ class ProductFeedbackAlignment(Rule):
     keeps, learns_when = "B fixed, R learned", "W and R every step"
     claims = frozenset({NO_TRANSPORT, REDUCES, EXACT_TOP, SAMPLES_APART})
     lowest = learned = True
+    home = {"decay": 0.1, "decay_steps": {2: 1e-3}}     # as for Kolen-Pollack
 
     def __init__(self, expand=10, density=1.0, lift="random", lower="random", path="auto", batch=128, optimiser=None):
         super().__init__(optimiser)

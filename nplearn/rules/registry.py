@@ -5,7 +5,9 @@ its object a Rule class or a function without required arguments that returns a 
 
     make("fa")        make("pfa:expand=5,density=0.3")        make("dfa:form=biotorch")
 """
+import inspect
 import json
+from difflib import get_close_matches
 from functools import partial
 from importlib.metadata import entry_points
 
@@ -116,6 +118,7 @@ FAMILIES = {                                            # title: {short name: (c
     },
 }
 RULES = {name: made for family in FAMILIES.values() for name, made in family.items()}
+IN_PYTHON = "optimiser", "through"                      # options that no text says
 CONTROLS = {"frozen": (Frozen, {}), "shuffled": (Shuffled, {})}
 
 
@@ -141,6 +144,13 @@ def options_of(name):
     return _find(name)[1]
 
 
+def takes(name):
+    """The options that can be written after a short name, with what they are unless given: {"scale": 1.0} for fa."""
+    factory, options = _find(name)
+    defaults = {key: param.default for key, param in inspect.signature(factory).parameters.items()}
+    return {key: value for key, value in {**defaults, **options}.items() if key not in IN_PYTHON}
+
+
 def make(text):
     """A new rule from a short name, with options after a colon: "pfa:expand=5,path=direct"."""
     name, _, rest = text.strip().partition(":")
@@ -149,8 +159,9 @@ def make(text):
     try:
         return factory(**options)
     except TypeError as error:
-        raise SettingError(f"rule {name}", f"options {rest!r} ({error})", "options the rule has",
-                           "see its page, nplearn/rules/") from error
+        known = ", ".join(f"{key}={json.dumps(value, default=str)}" for key, value in takes(name).items()) or "none"
+        raise SettingError(f"rule {name}", f"options {rest!r} ({error})", f"its options {known}",
+                           f"see python -m nplearn rules {name}") from error
 
 
 def _find(name):
@@ -168,7 +179,9 @@ def _find(name):
                 raise SettingError(f"rule {name}", f"{entry.value}, which is {factory!r}", "a Rule class or a function",
                                    "mend its entry point")
             return factory, {}
-    raise SettingError("rule", f"{name!r}", f"one of {', '.join(names(controls=True))}", "see python -m nplearn rules")
+    near = get_close_matches(name.lower(), names(controls=True), n=3, cutoff=0.5)
+    raise SettingError("rule", f"{name!r}", f"one of {', '.join(names(controls=True))}",
+                       (f"did you mean {' or '.join(near)}? " if near else "") + "See python -m nplearn rules")
 
 
 def _option(name, part):

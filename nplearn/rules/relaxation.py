@@ -24,6 +24,7 @@ class Relaxation(Rule):
             raise SettingError(type(self).__name__, f"through {rule!r}", "a rule with the plain walk down",
                                "give one such as Backprop() or KolenPollack()")
         self.through = rule
+        self.home = {**rule.home, **self.home}
         self.lowest, self.learned, self.drawn = rule.lowest, rule.learned, rule.drawn
         self.claims = self.claims | rule.claims & {NO_TRANSPORT, SAMPLES_APART}
         if type(rule) is not Backprop:

@@ -11,9 +11,9 @@ from nplearn.errors import NplearnError
 
 try:
     import hypothesis  # noqa: F401
-except ImportError as error:
+except ImportError:
     raise NplearnError("nplearn.testing", "Hypothesis is not installed", "Hypothesis 6.100 or later",
-                       "install it with pip install 'nplearn[test]'") from error
+                       "install it with pip install 'nplearn[test]', or -e '.[test]' in a clone") from None
 
 from nplearn.testing import strategies  # noqa: E402
 from nplearn.testing.layers import Report, check_layer  # noqa: E402

@@ -81,8 +81,8 @@ def test_a_short_name_may_have_options_of_its_own_which_the_text_can_change():
 
 @pytest.mark.parametrize("text, says", [
     ("fb", "rule: 'fb'; expected one of backprop, fa, dfa, .*shuffled"), ("", "rule: ''; expected one of"),
-    ("fa:scale", "rule fa: option 'scale'; expected key=value"),
-    ("fa:size=3", "rule fa: options 'size=3' .*; expected options the rule has"),
+    ("PFA_o", "rule: 'PFA_o'; .*; did you mean pfa-o"), ("fa:scale", "rule fa: option 'scale'; expected key=value"),
+    ("fa:size=3", "rule fa: options 'size=3' .*; expected its options scale=1.0; see python -m nplearn rules fa"),
     ("dfa:form=other", "DirectFeedbackAlignment: form 'other'; expected author or biotorch"),
     ("usf:scale=big", "UniformSignConcordant: scale 'big'")])
 def test_what_does_not_exist_is_refused_in_words(text, says):
