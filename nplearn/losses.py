@@ -37,7 +37,7 @@ class Loss:
         classes = out_shape[0]
         if labels.dtype.kind in "iu":
             if len(out_shape) != 1:
-                raise BuildError("labels", f"class labels for a net whose output is {out_shape}",
+                raise BuildError("labels", f"class labels for a net whose output is {outside(out_shape)}",
                                  "an output of one axis", "end the net in one number per class")
             if labels.shape != (n,):
                 raise BuildError("labels", f"shape {labels.shape}", f"({n},), one class per input",

@@ -127,8 +127,8 @@ class Layer(lanes.MayFlow):
             self.make(ground)
         elif tuple(in_shape) != tuple(self.in_shape):
             if not self.serves(in_shape):
-                raise BuildError(self.path, f"the same layer again, as {path}, on {in_shape}",
-                                 f"{self.in_shape} there too", "use a layer of its own at the second place")
+                raise BuildError(self.path, f"the same layer again, as {path}, on {outside(in_shape)}",
+                                 f"{outside(self.in_shape)} there too", "use a layer of its own at the second place")
             self.other_shapes += (tuple(in_shape),)
         return shape
 

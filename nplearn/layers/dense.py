@@ -2,7 +2,7 @@
 
     x (T, n_in, nb), W (n_out, n_in)      a = W x      dx = W' d      dW = sum over chunks of d x'      bias (n_out, 1)
 """
-from nplearn.columns import over_channels
+from nplearn.columns import outside, over_channels
 from nplearn.errors import BuildError
 from nplearn.kernels import lanes
 from nplearn.kernels.product import product
@@ -21,7 +21,7 @@ class Dense(Weighted):
 
     def infer(self, in_shape):
         if len(in_shape) != 1:
-            raise BuildError(self.path or "Dense", f"input of shape {in_shape}", "(features,)",
+            raise BuildError(self.path or "Dense", f"input of shape {outside(in_shape)}", "(features,)",
                              "put a Flatten before it")
         return (self.n,)
 

@@ -5,7 +5,7 @@
 An output of n classes on a wider last layer, and nets whose layers read only some of the units below (towers).
 """
 from nplearn.backend import array_module
-from nplearn.columns import batch_shape
+from nplearn.columns import batch_shape, outside
 from nplearn.errors import BuildError
 from nplearn.layers.base import Layer, whole
 
@@ -18,7 +18,7 @@ class First(Layer):
 
     def infer(self, in_shape):
         if len(in_shape) != 1 or in_shape[0] < self.n:
-            raise BuildError(self.path or "First", f"input of shape {in_shape}", f"at least {self.n} features",
+            raise BuildError(self.path or "First", f"input of shape {outside(in_shape)}", f"at least {self.n} features",
                              "make the layer below it wider")
         return (self.n,)
 

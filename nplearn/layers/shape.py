@@ -4,7 +4,7 @@ Flatten reads a map in the order it is stored, (H, C, W); a dense weight behind 
 """
 from math import prod
 
-from nplearn.columns import inside
+from nplearn.columns import inside, outside
 from nplearn.errors import BuildError
 from nplearn.layers.base import Layer
 
@@ -37,7 +37,7 @@ class Reshape(Layer):
 
     def infer(self, in_shape):
         if prod(in_shape) != prod(self.shape):
-            raise BuildError(self.path or "Reshape", f"{in_shape}, {prod(in_shape)} numbers",
+            raise BuildError(self.path or "Reshape", f"{outside(in_shape)}, {prod(in_shape)} numbers",
                              f"{prod(self.shape)} numbers for {self.shape}", "change the shape")
         return self.shape
 

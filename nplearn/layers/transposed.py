@@ -4,6 +4,7 @@
 
 What learned inverses are made of. Its bias is one number per feature (dense) or per channel (maps).
 """
+from nplearn.columns import outside
 from nplearn.errors import BuildError
 from nplearn.layers.base import Weighted
 
@@ -29,8 +30,8 @@ class Transposed(Weighted):
 
     def infer(self, in_shape):
         if tuple(in_shape) != self.layer.out_shape:
-            raise BuildError(self.path or "Transposed", f"input of shape {in_shape}", f"{self.layer.out_shape}",
-                             "give it what the layer puts out")
+            raise BuildError(self.path or "Transposed", f"input of shape {outside(in_shape)}",
+                             f"{outside(self.layer.out_shape)}", "give it what the layer puts out")
         return self.layer.in_shape
 
     def make(self, ground):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nplearn.backend import array_module, stream
+from nplearn.columns import outside
 from nplearn.errors import BuildError
 from nplearn.layers.base import Layer, Weighted, whole
 from nplearn.params import Param
@@ -158,7 +159,7 @@ class Stacked(Layer):
     def infer(self, in_shape):
         K = self.components
         if len(in_shape) != 3 or in_shape[1] % K:
-            raise BuildError(self.path or "Stacked", f"input of shape {in_shape}",
+            raise BuildError(self.path or "Stacked", f"input of shape {outside(in_shape)}",
                              f"a map whose channels are {K} equal parts", "put it behind a convolution of so many")
         return K * in_shape[0], in_shape[1] // K, in_shape[2]
 
@@ -179,7 +180,7 @@ class Stacked(Layer):
 def component(layer, shape):
     """A sample's shape for one component; BuildError where there are not so many."""
     if shape[0] % layer.components:
-        raise BuildError(layer.path or type(layer).__name__, f"input of shape {shape}",
+        raise BuildError(layer.path or type(layer).__name__, f"input of shape {outside(shape)}",
                          f"{layer.components} components of the same size", "give the layer below as many components")
     return shape[0] // layer.components, *shape[1:]
 

@@ -1,4 +1,5 @@
 """What layers that move a window over a map share: settings checked once, the window, the size of what comes out."""
+from nplearn.columns import outside
 from nplearn.errors import BuildError, SettingError
 from nplearn.kernels.window import Window, pads_for, pair
 from nplearn.layers.base import whole
@@ -42,6 +43,6 @@ class Windowed:
 def need_map(layer, in_shape):
     """The map's shape (H, C, W), or a BuildError."""
     if len(in_shape) != 3:
-        raise BuildError(layer.path or type(layer).__name__, f"input of shape {in_shape}", "a map (H, C, W)",
+        raise BuildError(layer.path or type(layer).__name__, f"input of shape {outside(in_shape)}", "a map (H, W, C)",
                          "put it before the Flatten, or a Reshape before it")
     return in_shape

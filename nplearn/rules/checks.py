@@ -2,6 +2,7 @@
 import math
 import numbers
 
+from nplearn.columns import outside
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Feedback
 from nplearn.layers import base
@@ -53,8 +54,8 @@ def choice(rule, name, x, known, other=""):
 def outputs(net, rule):
     """K, how many numbers per sample the net puts out; BuildError where that is not one axis."""
     if len(net.out_shape) != 1:
-        raise BuildError(type(rule).__name__,
-                         f"a net whose output is {net.out_shape}, {math.prod(net.out_shape)} numbers", "one axis",
+        found = f"a net whose output is {outside(net.out_shape)}, {math.prod(net.out_shape)} numbers"
+        raise BuildError(type(rule).__name__, found, "one axis",
                          "end the net in one number per class")
     return net.out_shape[0]
 

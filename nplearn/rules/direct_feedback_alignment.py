@@ -19,6 +19,7 @@ Source: Nokland 2016, arXiv 1609.01596 (code dfa-torch); Sanfiz and Akrout 2021,
 from math import prod
 
 from nplearn.backend import memory_left
+from nplearn.columns import outside
 from nplearn.errors import BuildError, unwritten
 from nplearn.feedback import Broadcast, Cut, Transport
 from nplearn.layers import holders, residuals, weighted
@@ -51,7 +52,8 @@ class DirectRule(Rule):
                                  'use DirectFeedbackAlignment(form="author")')
             return Broadcast(layer.draw(rng, K), self.signal, flat=False)
         if layer.other_shapes:
-            raise BuildError(layer.path, f"inputs of {layer.in_shape} and, at another place, {layer.other_shapes[0]}",
+            raise BuildError(layer.path, f"inputs of {outside(layer.in_shape)} and, at another place, "
+                             f"{outside(layer.other_shapes[0])}",
                              "one shape, since every unit of the input has a row of the feedback matrix",
                              'use DirectFeedbackAlignment(form="biotorch"), or a layer of its own at the second place')
         m = size ** -0.5 if self.scale is None else self.scale

@@ -18,6 +18,7 @@ Kept: V, c, P of every hidden layer; they learn every step, from their own layer
 Source: Nokland and Eidnes 2019, arXiv 1901.06656, and its code (local-loss): Adam at 5e-4, leaky ReLU (pred: ReLU).
 There W_L starts at zero and c does not, and BatchNorm stands in every layer; the net mlp has none.
 """
+from nplearn.columns import outside
 from nplearn.errors import BuildError, SettingError
 from nplearn.feedback import Cut, Feedback
 from nplearn.layers import everything, holders, residuals
@@ -76,7 +77,8 @@ class LocalLosses(Rule):
         if layer in self.across:
             return Cut()
         if layer.other_shapes:
-            raise BuildError(layer.path, f"inputs of {layer.in_shape} and, at another place, {layer.other_shapes[0]}",
+            raise BuildError(layer.path, f"inputs of {outside(layer.in_shape)} and, at another place, "
+                             f"{outside(layer.other_shapes[0])}",
                              "one shape, which its head reads", "use a layer of its own at the second place")
         return LocalLoss({kind.__name__: (grown(kind, layer, self.classes, self.width, self.seed, self.net), share)
                           for kind, share in self.shares.items()})

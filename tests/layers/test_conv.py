@@ -112,7 +112,7 @@ def test_what_cannot_fit_is_refused_at_build_with_the_layers_path(layer, in_shap
     with pytest.raises(BuildError) as caught:
         Sequential(conv=layer).build(in_shape)
     assert caught.value.where == "conv"
-    assert words.replace("(H, W, C)", "(H, C, W)") in str(caught.value)
+    assert words in str(caught.value)
 
 
 @pytest.mark.torch

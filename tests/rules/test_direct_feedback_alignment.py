@@ -330,7 +330,7 @@ def test_memory_left_is_a_number_of_bytes_or_no_limit(monkeypatch):
 
 def test_a_net_that_puts_out_a_map_is_refused():
     net = Sequential(conv=Conv2d(2, 3), conv2=Conv2d(3, 3)).build((4, 5, 1))
-    with pytest.raises(BuildError, match=r"a net whose output is \(4, 3, 5\), 60 numbers; expected one axis"):
+    with pytest.raises(BuildError, match=r"a net whose output is \(4, 5, 3\), 60 numbers; expected one axis"):
         DirectFeedbackAlignment().attach(net)
 
 
@@ -371,7 +371,7 @@ def test_in_biotorchs_form_a_convolution_on_two_sizes_gets_the_sum_of_two_that_s
 
 def test_in_the_authors_form_a_layer_on_two_sizes_is_refused_at_attach():
     net = two_sizes(True)(0)
-    with pytest.raises(BuildError, match=r"one: inputs of \(6, 3, 4\) and, at another place, \(3, 3, 2\); expected one "
+    with pytest.raises(BuildError, match=r"one: inputs of \(6, 4, 3\) and, at another place, \(3, 2, 3\); expected one "
                                          r"shape.*form=\"biotorch\""):
         DirectFeedbackAlignment().attach(net, 0)
     DirectFeedbackAlignment(form="biotorch").attach(net, 0)
