@@ -6,7 +6,7 @@ from nplearn.errors import BuildError
 from nplearn.feedback import Through
 from nplearn.kernels.lanes import call, chunkwise, flow
 from nplearn.layers.base import Layer
-from nplearn.layers.members import everything
+from nplearn.layers.members import everything, told
 
 
 class Sequential(Layer):
@@ -24,6 +24,9 @@ class Sequential(Layer):
                                  "write Sequential(first, second, ...)")
         self.names = [str(i) for i in range(len(layers))] + list(named)
         self.layers = [*layers, *named.values()]
+
+    def __repr__(self):
+        return told(self)
 
     def children(self):
         return dict(zip(self.names, self.layers, strict=True))

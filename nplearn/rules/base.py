@@ -171,6 +171,9 @@ class Rule:
         gradient = self.state.grad.nbytes if self.state else 0
         return arrays + gradient + sum(o.nbytes for o in self.optimisers().values())
 
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings().items())})"
+
     def settings(self):
         """The options this rule was made with, for a run's record: its arguments, as far as it keeps them by name."""
         return {name: value for name in inspect.signature(type(self).__init__).parameters

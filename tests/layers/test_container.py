@@ -58,6 +58,15 @@ def test_a_block_is_branch_plus_shortcut_and_so_is_its_error(seed):
     close(rows(net.backward(d, tape)), rows(d) + down, scale=2)
 
 
+def test_a_net_prints_its_layers_with_shapes_and_parameters_once_it_is_built():
+    net = Sequential(Conv2d(2, 1), block=Residual(act=ReLU()), flat=Flatten())
+    assert str(net) == "\n".join(["Sequential", "0: Conv2d", "block: Residual", "  branch: Sequential", "    act: ReLU",
+                                  "  shortcut: Port", "flat: Flatten"])
+    said = str(net.build((4, 5, 3), 0)).splitlines()
+    assert said[:2] == ["Sequential -> 40", "0: Conv2d -> 4x5x2, 8 parameters"]
+    assert said[4:] == ["    act: ReLU -> 4x5x2", "  shortcut: Port -> 4x5x2", "flat: Flatten -> 40"]
+
+
 def test_a_cut_port_leaves_the_branchs_error_alone_and_an_exact_walk_ignores_it():
     net = on_source(Residual(fc=Dense(7)), (7,))
     block = net.layers[1]

@@ -143,3 +143,7 @@ def test_true_is_not_one(name):
 def test_parameters_that_an_error_would_not_reach_are_refused(rule, net, where):
     with pytest.raises(BuildError, match=f"norm: a BatchNorm {where}"):
         registry.make(rule).attach(net.build(4))
+
+
+def test_a_rule_prints_its_options():
+    assert repr(registry.make("fa:scale=2")) == "FeedbackAlignment(scale=2)" and repr(Backprop()) == "Backprop()"
