@@ -194,6 +194,11 @@ def train(options):
     last = history[-1]
     if last["epoch"] > settings.epochs:
         print(f"it has {last['epoch']} epochs already: nothing to do for {settings.epochs}")
+    for key, words in ("gradient_angle", "update to backprop's"), ("weight_angle", "feedback to W"):
+        angles = ", ".join(f"{layer['layer']} {layer[key]:.1f}" for layer in last.get("layers", [])
+                           if layer[key] is not None)
+        if angles:
+            print(f"{words}, degrees: {angles}")
     print(f"test accuracy {100 * last['test_accuracy']:.2f} % after {last['epoch']} epochs; log and checkpoint in "
           f"{options.out}")
 

@@ -126,6 +126,9 @@ def test_train_and_evaluate_agree(data, tmp_path, capsys):
     assert history.pop(0)["early"]
     assert [record.get("lr") for record in history] == [None, 0.05, 0.025, 0.0125]
     assert f"test accuracy {100 * history[-1]['test_accuracy']:.2f} % after 3 epochs" in said
+    fc1, fc2 = history[-1]["layers"]
+    assert f"update to backprop's, degrees: fc1 {fc1['gradient_angle']:.1f}, fc2 0.0\n" in said
+    assert f"feedback to W, degrees: fc2 {fc2['weight_angle']:.1f}\n" in said
     assert cli.main(["evaluate", str(tmp_path / "run"), "--json", str(tmp_path / "found.json")]) == 0
     said, found = capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
     assert found["n"] == 30 and found["accuracy"] == history[-1]["test_accuracy"]
