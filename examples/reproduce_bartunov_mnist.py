@@ -128,12 +128,12 @@ def draw(histories, path):
         return values + [math.nan] * (n - len(values))
     longest = max(len(history) for history in histories.values())
     measures = {"test error, %": lambda r: 100 * (1 - r["test_accuracy"]),
-                "angle to backprop's update, hidden layers, degrees":
+                "update to backprop's, degrees":
                     lambda r: sum(layer["gradient_angle"] for layer in r["layers"][:-1]) / len(HIDDEN)}
-    plots.curves([{"x": list(range(longest)), "xlabel": "epoch", "ylabel": label,
+    plots.curves([{"x": list(range(longest)), "xlabel": "epoch", "ylabel": label, "names": False,
                    "series": {name: [padded([measure(r) for r in history], longest)]
                               for name, history in histories.items()},
-                   **({"ylim": (1, 8)} if "error" in label else {})} for label, measure in measures.items()],
+                   **({"ylim": (1, 6)} if "error" in label else {})} for label, measure in measures.items()],
                  path, title="MNIST, 784-5x256-10, Adam")
 
 
